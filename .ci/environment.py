@@ -1,0 +1,178 @@
+"""Make ``.venv`` agree with ``requirements.lock``; with ``--lock``, make the lock anew.
+
+What belongs here: everything between a bare Python and an environment that runs the project. It is
+run by that bare Python, so it imports only the standard library. What does not: the project.
+
+Every package is installed by hash. pip installs the pinned uv, uv installs the rest several times
+faster. uv does not read pip's settings, so index, certificates and timeouts that pip
+knows (PIP_* variables, pip.conf) are handed to it.
+"""
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+ENVIRONMENT = ROOT / ".venv"
+PYTHON = ENVIRONMENT / "bin" / "python"
+UV = ENVIRONMENT / "bin" / "uv"
+LOCK = ROOT / "requirements.lock"
+PROJECT = ROOT / "pyproject.toml"
+INSTALLED = ENVIRONMENT / "installed.sha256"
+LINKED = ENVIRONMENT / "linked.sha256"
+
+# pip's name of a setting, and the variable uv reads it from.
+UV_VARIABLES = {
+    "index-url": "UV_DEFAULT_INDEX",
+    "extra-index-url": "UV_INDEX",
+    "find-links": "UV_FIND_LINKS",
+    "no-index": "UV_NO_INDEX",
+    "trusted-host": "UV_INSECURE_HOST",
+    "cert": "SSL_CERT_FILE",
+    "default-timeout": "UV_HTTP_TIMEOUT",
+    "timeout": "UV_HTTP_TIMEOUT",
+}
+
+
+def main(arguments: list[str]) -> None:
+    """Bring the environment up to date, then resolve the lock if asked to."""
+    if arguments not in ([], ["--lock"]):
+        sys.exit(f"unknown arguments {arguments}: give none, or --lock")
+    ensure_environment()
+    if arguments == ["--lock"]:
+        resolve_lock()
+        ensure_environment()
+
+
+def ensure_environment() -> None:
+    """Install what the lock says if it changed, and link the project if its settings changed."""
+    wanted = fingerprint(LOCK.read_bytes(), sys.version.encode())
+    if read(INSTALLED) != wanted or not PYTHON.exists():
+        began = time.monotonic()
+        say(f"environment: {LOCK.name} is new here; installs it into {ENVIRONMENT.name}")
+        INSTALLED.unlink(missing_ok=True)
+        LINKED.unlink(missing_ok=True)
+        create()
+        install_uv()
+        run([UV, "pip", "sync", "--python", PYTHON, "--require-hashes", LOCK], env=uv_environ())
+        INSTALLED.write_text(wanted, encoding="ascii")
+        say(f"environment: ready after {(time.monotonic() - began) / 60:.1f} minutes")
+    linked = fingerprint(PROJECT.read_bytes(), str(ROOT).encode())
+    if read(LINKED) != linked:
+        link = [UV, "pip", "install", "--python", PYTHON, "--no-deps", "--no-build-isolation"]
+        run([*link, "--quiet", "--editable", ROOT], env=uv_environ())
+        LINKED.write_text(linked, encoding="ascii")
+
+
+def create() -> None:
+    """Make the virtual environment; one made by another Python is made anew."""
+    made = subprocess.run(
+        [sys.executable, "-m", "venv", "--clear", str(ENVIRONMENT)], check=False, cwd=ROOT
+    )
+    if made.returncode != 0:
+        sys.exit(
+            f"{sys.executable} cannot make a virtual environment. On Debian: "
+            "apt-get install python3-venv. Then run the same command again."
+        )
+
+
+def install_uv() -> None:
+    """Install the uv that the lock names, by its hashes."""
+    block = re.search(r"^uv==.*(?:\\\n.*)*", LOCK.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    if block is None:
+        sys.exit(f"{LOCK} names no uv: restore the file, or run `make lock` where it works")
+    with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as only_uv:
+        only_uv.write(block.group(0) + "\n")
+        only_uv.flush()
+        pip = [PYTHON, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+        run([*pip, "--require-hashes", "--no-deps", "-r", only_uv.name])
+
+
+def resolve_lock() -> None:
+    """Write the newest versions that pyproject.toml allows, with hashes and no index address."""
+    compile_lock = [
+        UV,
+        "pip",
+        "compile",
+        PROJECT.name,
+        "--group",
+        "dev",
+        "--output-file",
+        LOCK.name,
+    ]
+    shape = ["--universal", "--python-version", "3.11", "--no-strip-extras", "--no-annotate"]
+    content = ["--generate-hashes", "--no-emit-index-url", "--custom-compile-command", "make lock"]
+    run([*compile_lock, *shape, *content, "--quiet", "--upgrade"], env=uv_environ())
+
+
+def uv_environ() -> dict[str, str]:
+    """Our environment, and pip's settings under the names that uv reads."""
+    environ = dict(os.environ)
+    for name, value in load_pip_settings().items():
+        variable = UV_VARIABLES.get(name)
+        if variable is None or variable in environ:
+            continue
+        places = value.split()
+        if name == "find-links":  # pip passes over a directory that is not there, uv stops
+            places = [place for place in places if "://" in place or Path(place).exists()]
+        if places:
+            environ[variable] = " ".join(places)
+    environ.setdefault("UV_SYSTEM_CERTS", "1")
+    environ.pop("VIRTUAL_ENV", None)
+    return environ
+
+
+def load_pip_settings() -> dict[str, str]:
+    """Settings of pip by name; those of PIP_* variables win over those of files."""
+    listed = subprocess.run(
+        [str(PYTHON), "-m", "pip", "config", "list"],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    ).stdout
+    by_rank: dict[str, dict[str, str]] = {"global": {}, "install": {}, ":env:": {}}
+    for line in listed.splitlines():
+        key, _, quoted = line.partition("=")
+        section, _, name = key.partition(".")
+        if section in by_rank:
+            by_rank[section][name] = quoted.strip().strip("'\"").replace("\\n", " ")
+    return {**by_rank["global"], **by_rank["install"], **by_rank[":env:"]}
+
+
+def run(command: list[str | Path], *, env: dict[str, str] | None = None) -> None:
+    """Run a step; its own words explain a failure."""
+    ended = subprocess.run([str(word) for word in command], env=env, check=False, cwd=ROOT)
+    if ended.returncode != 0:
+        sys.exit(f"environment: {Path(command[0]).name} {command[1]} failed, see above")
+
+
+def fingerprint(*contents: bytes) -> str:
+    """SHA-256 over contents, in hexadecimal."""
+    digest = hashlib.sha256()
+    for content in contents:
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def read(path: Path) -> str | None:
+    """Text of a file, or None when there is none."""
+    try:
+        return path.read_text(encoding="ascii")
+    except FileNotFoundError:
+        return None
+
+
+def say(line: str) -> None:
+    """Tell the person who waits."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

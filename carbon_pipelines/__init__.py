@@ -1,0 +1,1 @@
+"""Change data from PostgreSQL to proven Iceberg tables, orchestrated by Dagster."""

@@ -1,0 +1,83 @@
+"""What is declared about one captured database, and the names PostgreSQL knows our objects by.
+
+What belongs here: the fields of a ``_database.yaml`` and names that follow from the database's
+alone. What does not: addresses and passwords (the environment, ``embedded/endpoints.py``), and
+topic names (``stream/topics.py``).
+"""
+
+from collections import Counter
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, model_validator
+
+from carbon_pipelines.catalog.table import Declared, TableSpec, Team, Word, mistake
+from carbon_pipelines.errors import UnknownTableError
+
+# PostgreSQL cuts names at 63 bytes, and "carbon_<name>_keyless" has to fit.
+LONGEST_NAME = 48
+
+
+def _short(value: str) -> str:
+    if len(value) > LONGEST_NAME:
+        reason = (
+            f"must have at most {LONGEST_NAME} characters, so that the names of its slot and "
+            "publications fit into PostgreSQL's 63 bytes"
+        )
+        raise mistake(reason)
+    return value
+
+
+class DatabaseSpec(Declared):
+    """One source database: who answers for it, how it is captured, and which of its tables."""
+
+    name: Annotated[Word, AfterValidator(_short)]
+    owner: Team
+    capture: Literal["native"] = "native"
+    tables: tuple[TableSpec, ...] = ()
+
+    @property
+    def slot_name(self) -> str:
+        """The replication slot."""
+        return f"carbon_{self.name}"
+
+    @property
+    def publication_name(self) -> str:
+        """The publication of tables with a key."""
+        return f"carbon_{self.name}"
+
+    @property
+    def keyless_publication_name(self) -> str:
+        """The publication of tables without one: inserts and truncates only."""
+        return f"carbon_{self.name}_keyless"
+
+    def table(self, name: str) -> TableSpec:
+        """The table with this logical name.
+
+        Raises:
+            UnknownTableError: No such table is declared.
+        """
+        for table in self.tables:
+            if table.name == name:
+                return table
+        label = f"{self.name}/{name}"
+        raise UnknownTableError(label, known=[table.label for table in self.tables])
+
+    @model_validator(mode="after")
+    def _each_table_once(self) -> "DatabaseSpec":
+        names = Counter(table.name for table in self.tables)
+        sources = Counter((table.source_schema, table.source_table) for table in self.tables)
+        for name, times in names.items():
+            if times > 1:
+                reason = f'{times} tables are called "{name}"'
+                raise mistake(reason)
+        for (schema, table), times in sources.items():
+            if times > 1:
+                reason = f"{schema}.{table} is declared {times} times"
+                raise mistake(reason)
+        if any(table.database != self.name for table in self.tables):
+            reason = f'a table of another database is listed under "{self.name}"'
+            raise mistake(reason)
+        return self
+
+    def __hash__(self) -> int:
+        return hash(self.name)

@@ -1,0 +1,10 @@
+"""``carbon``: the commands for people and scripts, each a thin call into a domain package.
+
+What belongs here: commands, one module per kind, and what they print. What does not: decisions.
+Heavy imports stay inside the commands, so that ``carbon --help`` answers at once.
+"""
+
+from carbon_pipelines.cli import pipeline, stack, tables
+from carbon_pipelines.cli.group import cli
+
+__all__ = ["cli", "pipeline", "stack", "tables"]

@@ -1,0 +1,134 @@
+"""``carbon capture``, ``sync``, ``verify`` and ``recopy``: the pipeline without Dagster.
+
+What belongs here: choosing tables, calling the domain, saying what came of it. What does not:
+anything that decides.
+"""
+
+import signal
+import threading
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from itertools import groupby
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from carbon_pipelines.catalog.table import TableSpec
+from carbon_pipelines.cli import surroundings
+from carbon_pipelines.cli.group import cli
+from carbon_pipelines.errors import CarbonPipelinesError
+
+if TYPE_CHECKING:
+    from carbon_pipelines.lake.sync import TableSynced
+
+Unit = TypeVar("Unit")
+TABLES = click.argument("patterns", metavar="[TABLES]...", nargs=-1)
+
+
+@cli.command()
+@click.argument("database")
+def capture(database: str) -> None:
+    """Write DATABASE's changes to Kafka until stopped (Ctrl-C or SIGTERM)."""
+    from carbon_pipelines.stream.capture import Capture
+
+    declared = surroundings.catalog().database(database)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    click.echo(f"Capturing {database}. Ctrl-C stops; nothing is lost by stopping.")
+    captured = Capture(declared, surroundings.endpoints()).run(stop)
+    click.echo(f"Stopped at {captured.position} after {captured.events:,} events.")
+
+
+@cli.command()
+@TABLES
+@click.option("--timeout", default=600.0, show_default=True, help="Seconds to wait for Kafka.")
+def sync(patterns: tuple[str, ...], timeout: float) -> None:
+    """Bring Kafka and the lake up to now.
+
+    TABLES are <database>/<table>, <database>/* or <database>; without any, everything declared.
+    A table's first sync copies it. One table's error does not stop the others.
+    """
+    from carbon_pipelines.lake.sync import sync_table
+    from carbon_pipelines.stream.drain import drain
+
+    catalog, endpoints = surroundings.catalog(), surroundings.endpoints()
+
+    def drained(name: str) -> bool:
+        facts = drain(catalog.database(name), endpoints, timeout=timedelta(seconds=timeout))
+        click.echo(f"{name}: Kafka is current at {facts.position}, {facts.events:,} events new")
+        return True
+
+    def synced(table: TableSpec) -> bool:
+        database = catalog.database(table.database)
+        click.echo(_sentence(table, sync_table(table, database, endpoints, report=click.echo)))
+        return True
+
+    failed = 0
+    for name, tables in groupby(catalog.select(patterns), key=lambda table: table.database):
+        if _each([name], drained):
+            failed += 1
+        failed += _each(tables, synced)
+    _end(failed)
+
+
+@cli.command()
+@TABLES
+def verify(patterns: tuple[str, ...]) -> None:
+    """Compare source and lake at one consistent point; exit 1 if a row differs.
+
+    TABLES are as in sync. Differing keys are named.
+    """
+    from carbon_pipelines.quality.reconcile import verify_table
+
+    catalog, endpoints = surroundings.catalog(), surroundings.endpoints()
+
+    def verified(table: TableSpec) -> bool:
+        facts = verify_table(table, catalog.database(table.database), endpoints)
+        click.echo(facts.sentence())
+        return facts.verified
+
+    _end(_each(catalog.select(patterns), verified))
+
+
+@cli.command()
+@click.argument("table")
+def recopy(table: str) -> None:
+    """Copy TABLE (<database>/<table>) anew from the source, in place of what the lake holds."""
+    from carbon_pipelines.lake.recopy import recopy_table
+
+    catalog = surroundings.catalog()
+    name, _, logical = table.partition("/")
+    database = catalog.database(name)
+    declared = database.table(logical)
+    facts = recopy_table(declared, database, surroundings.endpoints(), report=click.echo)
+    click.echo(f"{declared.label}: {facts.rows:,} rows copied at {facts.progress.position}")
+
+
+def _each(units: Iterable[Unit], act: Callable[[Unit], bool]) -> int:
+    """Act on every unit; an error of one is shown and the rest go on. How many went wrong."""
+    failed = 0
+    for unit in units:
+        try:
+            failed += not act(unit)
+        except CarbonPipelinesError as error:
+            click.echo(f"Error: {error}", err=True)
+            failed += 1
+    return failed
+
+
+def _end(failed: int) -> None:
+    if failed:
+        raise SystemExit(1)
+
+
+def _sentence(table: TableSpec, facts: "TableSynced") -> str:
+    """What one sync did, as one line."""
+    if not facts.committed:
+        return f"{table.label}: nothing new, {facts.row_count:,} rows at {facts.position}"
+    seconds = sum(facts.seconds_by_step.values())
+    return (
+        f"{table.label}: {facts.row_count:,} rows at {facts.position} "
+        f"({facts.copied_rows:,} copied, {facts.upserted_rows:,} written, "
+        f"{facts.deleted_rows:,} deleted, {seconds:.1f} s)"
+    )

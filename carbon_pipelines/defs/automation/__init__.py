@@ -1,0 +1,1 @@
+"""When to run: sensors that observe, schedules as fallback."""

@@ -1,0 +1,73 @@
+"""Looking at how far a database's assets are behind, for its sensor. Reads, and consumes nothing.
+
+Where the truth is: for ``lake``, the topic's end against the offset in the table's own snapshot;
+for ``stream``, the WAL's end against what the slot has acknowledged, which Kafka then holds.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from carbon_pipelines.catalog.database import DatabaseSpec
+from carbon_pipelines.defs.automation.lag import Lag
+from carbon_pipelines.defs.keys import database_key, table_key
+from carbon_pipelines.errors import CarbonPipelinesError
+
+if TYPE_CHECKING:
+    from carbon_pipelines.embedded.endpoints import Endpoints
+
+# WAL moves by itself: our own marker, checkpoints, vacuum, other databases of the server. Less than
+# this is left to the schedule, or the sensor would never rest.
+QUIET_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What one look found, and the errors of what could not be looked at."""
+
+    lags: tuple[Lag, ...]
+    errors: tuple[CarbonPipelinesError, ...]
+
+
+def observe_lag(database: DatabaseSpec, endpoints: "Endpoints") -> Observation:
+    """Look at every asset of one database; one that cannot be seen does not hide the others."""
+    from carbon_pipelines.lake.sync import observe_table
+
+    lags: list[Lag] = []
+    errors: list[CarbonPipelinesError] = []
+    try:
+        lags.append(observe_wal(database, endpoints))
+    except CarbonPipelinesError as error:
+        errors.append(error)
+    for table in database.tables:
+        asset = table_key("lake", table).to_user_string()
+        try:
+            state = observe_table(table, endpoints)
+        except CarbonPipelinesError as error:
+            errors.append(error)
+            continue
+        if state is None:
+            lags.append(Lag(asset, behind=None, end=0))
+        else:
+            end = state.next_offset + state.lag_offsets
+            lags.append(Lag(asset, behind=state.lag_offsets, end=end))
+    return Observation(tuple(lags), tuple(errors))
+
+
+def observe_wal(database: DatabaseSpec, endpoints: "Endpoints") -> Lag:
+    """How many bytes of WAL the slot has not given to Kafka; none while a capture is at it.
+
+    Raises:
+        SourceError: PostgreSQL does not answer, or refuses us.
+    """
+    from carbon_pipelines.source.connection import connect
+    from carbon_pipelines.source.slot import observe_slot
+    from carbon_pipelines.source.visibility import current_insert_lsn
+
+    asset = database_key("stream", database).to_user_string()
+    with connect(endpoints.source_dsn(database.name)) as connection:
+        slot = observe_slot(connection, database.slot_name)
+        end = current_insert_lsn(connection)
+    if slot is None:
+        return Lag(asset, behind=None, end=end)
+    quiet = slot.held_by_carbon or slot.lag_bytes < QUIET_BYTES
+    return Lag(asset, behind=0 if quiet else slot.lag_bytes, end=end)

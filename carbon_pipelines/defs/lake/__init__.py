@@ -1,0 +1,1 @@
+"""The lake stage's assets."""

@@ -1,0 +1,77 @@
+"""Which parts there are, and making each from what the stack remembers.
+
+What belongs here: the list, the ports each needs, and filling in a part's fields. What does not:
+what a part does with them.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from carbon_pipelines.embedded import object_store
+from carbon_pipelines.embedded.kafka import Kafka
+from carbon_pipelines.embedded.object_store import ObjectStore
+from carbon_pipelines.embedded.os_user import ensure_os_user
+from carbon_pipelines.embedded.part import Part
+from carbon_pipelines.embedded.ports import choose_port
+from carbon_pipelines.embedded.postgres import Postgres, find_binaries
+from carbon_pipelines.embedded.state import PartName, Report, StackHome, StackSecrets, StackState
+
+ALWAYS: tuple[PartName, ...] = ("postgres", "kafka", "s3")
+
+_PORT_NAMES: Mapping[PartName, tuple[str, ...]] = {
+    "postgres": ("sql",),
+    "kafka": ("broker", "controller"),
+    "s3": object_store.port_names(),
+}
+
+
+def assign_ports(state: StackState, names: tuple[PartName, ...]) -> StackState:
+    """Give every part that has none free ports; those it has stay, so addresses stay."""
+    ports = {name: dict(given) for name, given in state.ports.items()}
+    taken = {port for given in ports.values() for port in given.values()}
+    for name in names:
+        given = ports.setdefault(name, {})
+        for port_name in _PORT_NAMES[name]:
+            if port_name not in given:
+                companion = object_store.GRPC_OFFSET if port_name == "admin" else None
+                given[port_name] = choose_port(taken, companion=companion)
+                taken.add(given[port_name])
+    return state.model_copy(update={"ports": ports})
+
+
+def make_parts(
+    files: StackHome,
+    cache: Path,
+    state: StackState,
+    secrets: StackSecrets,
+    environ: Mapping[str, str],
+    report: Report,
+) -> dict[PartName, Part]:
+    """Every part that has ports."""
+    known: dict[PartName, Part] = {}
+    for name, ports in state.ports.items():
+        match name:
+            case "postgres":
+                known[name] = Postgres(
+                    directory=files.part(name),
+                    log=files.log(name),
+                    port=ports["sql"],
+                    binaries=state.postgres_bin or find_binaries(),
+                    user=ensure_os_user(environ, report),
+                    password=secrets.postgres_password,
+                )
+            case "kafka":
+                known[name] = Kafka(
+                    directory=files.part(name), log=files.log(name), cache=cache, ports=ports
+                )
+            case "s3":
+                known[name] = ObjectStore(
+                    directory=files.part(name),
+                    log=files.log(name),
+                    ports=ports,
+                    access_key=secrets.s3_access_key,
+                    secret_key=secrets.s3_secret_key,
+                )
+            case "trino":
+                continue
+    return known

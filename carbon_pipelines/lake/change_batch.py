@@ -1,0 +1,249 @@
+"""A batch of change events as columns.
+
+What belongs here: turning raw messages (Debezium JSON envelopes) into a ``ChangeBatch`` in one pass of
+Arrow's JSON reader, and the slower pass for a chunk that the reader refuses (NaN in a number column, a
+malformed message to be named). What does not: which events count (``merge.py``, ``fold.py``) and the
+conversion of values (``codec.py``).
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json as pj
+
+from carbon_pipelines.errors import MalformedEnvelopeError
+from carbon_pipelines.stream.consumer import RawBatch
+
+UNCHANGED_SEPARATOR = "\x1f"
+"""Separates the column names of ``source.unchanged``."""
+_OPERATIONS = pa.array(["c", "u", "d", "t", "r"])
+CREATE, UPDATE, DELETE, TRUNCATE, READ = range(5)
+"""Operation codes of ``ChangeBatch.operation``."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeBatch:
+    """Change events of one table in topic order; every array has one entry an event.
+
+    ``after`` holds envelope values (text, numbers, lists), not yet decoded; ``before`` only key columns.
+    """
+
+    operation: np.ndarray
+    commit_lsn: np.ndarray
+    ordinal: np.ndarray
+    xid: np.ndarray
+    offset: np.ndarray
+    schema_version: np.ndarray
+    unchanged: pa.Array
+    before: pa.Table
+    after: pa.Table
+
+    def __len__(self) -> int:
+        """Number of events."""
+        return len(self.operation)
+
+    def filter(self, keep: np.ndarray) -> "ChangeBatch":
+        """The events where ``keep`` is true."""
+        if keep.all():
+            return self
+        mask = pa.array(keep)
+        return ChangeBatch(
+            self.operation[keep],
+            self.commit_lsn[keep],
+            self.ordinal[keep],
+            self.xid[keep],
+            self.offset[keep],
+            self.schema_version[keep],
+            self.unchanged.filter(mask),
+            self.before.filter(mask),
+            self.after.filter(mask),
+        )
+
+    def slice(self, start: int, stop: int) -> "ChangeBatch":
+        """Events ``start`` to ``stop`` (exclusive), without copying columns."""
+        length = stop - start
+        return ChangeBatch(
+            self.operation[start:stop],
+            self.commit_lsn[start:stop],
+            self.ordinal[start:stop],
+            self.xid[start:stop],
+            self.offset[start:stop],
+            self.schema_version[start:stop],
+            self.unchanged.slice(start, length),
+            self.before.slice(start, length),
+            self.after.slice(start, length),
+        )
+
+
+def concat_batches(batches: Sequence[ChangeBatch]) -> ChangeBatch:
+    """All events of ``batches`` in order."""
+    if len(batches) == 1:
+        return batches[0]
+    return ChangeBatch(
+        np.concatenate([b.operation for b in batches]),
+        np.concatenate([b.commit_lsn for b in batches]),
+        np.concatenate([b.ordinal for b in batches]),
+        np.concatenate([b.xid for b in batches]),
+        np.concatenate([b.offset for b in batches]),
+        np.concatenate([b.schema_version for b in batches]),
+        pa.concat_arrays([b.unchanged for b in batches]),
+        pa.concat_tables([b.before for b in batches]),
+        pa.concat_tables([b.after for b in batches]),
+    )
+
+
+class EnvelopeReader:
+    """Reads the envelopes of one topic, given the columns to expect.
+
+    Args:
+        columns: Every column that any schema version of the batch has, with its ``json_type``.
+        key: The key columns.
+    """
+
+    def __init__(self, topic: str, columns: Mapping[str, pa.DataType], key: Sequence[str]) -> None:
+        self._topic = topic
+        self._after = pa.struct([pa.field(name, kind) for name, kind in columns.items()])
+        self._before = pa.struct([pa.field(name, columns[name]) for name in key])
+        self._source = pa.struct(
+            [
+                pa.field("txId", pa.int64()),
+                pa.field("commit_lsn", pa.int64()),
+                pa.field("ordinal", pa.int64()),
+                pa.field("schema_version", pa.int64()),
+                pa.field("unchanged", pa.string()),
+            ]
+        )
+        self._schema = pa.schema(
+            [
+                pa.field("before", self._before),
+                pa.field("after", self._after),
+                pa.field("source", self._source),
+                pa.field("op", pa.string()),
+            ]
+        )
+
+    def read(self, raw: RawBatch) -> ChangeBatch:
+        """Decode one raw batch.
+
+        Raises:
+            MalformedEnvelopeError: Names the first message that is no change event of this table.
+        """
+        try:
+            table = self._read_at_once(raw.values)
+        except pa.ArrowInvalid:
+            table = self._read_one_at_a_time(raw)
+        if table.num_rows != len(raw.values):
+            table = self._read_one_at_a_time(raw)
+        return self._to_batch(table.combine_chunks(), raw)
+
+    def _read_at_once(self, values: Sequence[bytes]) -> pa.Table:
+        data = b"\n".join(values)
+        return pj.read_json(
+            pa.BufferReader(data),
+            read_options=pj.ReadOptions(use_threads=False, block_size=max(len(data) + 1, 1024)),
+            parse_options=pj.ParseOptions(
+                explicit_schema=self._schema, unexpected_field_behavior="ignore"
+            ),
+        )
+
+    def _read_one_at_a_time(self, raw: RawBatch) -> pa.Table:
+        rows: list[dict[str, Any]] = []
+        for offset, value in zip(raw.offsets, raw.values, strict=True):
+            try:
+                row = json.loads(value)
+                rows.append({name: row.get(name) for name in self._schema.names})
+            except (ValueError, TypeError, AttributeError) as error:
+                raise MalformedEnvelopeError(self._topic, 0, offset, str(error)) from error
+        try:
+            return pa.Table.from_pylist(
+                [_with_numbers(row, self._after) for row in rows], self._schema
+            )
+        except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError, TypeError, AttributeError):
+            self._name_the_first_refused(raw, rows)
+            raise
+
+    def _name_the_first_refused(self, raw: RawBatch, rows: Sequence[dict[str, Any]]) -> None:
+        for offset, row in zip(raw.offsets, rows, strict=True):
+            try:
+                pa.Table.from_pylist([_with_numbers(row, self._after)], self._schema)
+            except (
+                pa.ArrowInvalid,
+                pa.ArrowTypeError,
+                ValueError,
+                TypeError,
+                AttributeError,
+            ) as error:
+                raise MalformedEnvelopeError(self._topic, 0, offset, str(error)) from error
+
+    def _to_batch(self, table: pa.Table, raw: RawBatch) -> ChangeBatch:
+        offsets = np.asarray(raw.offsets, dtype=np.int64)
+        operation = pc.index_in(table.column("op"), value_set=_OPERATIONS).combine_chunks()
+        source = table.column("source").combine_chunks()
+        required = [source.field(i) for i in range(4)]
+        self._refuse_incomplete(raw, offsets, [operation, *required])
+        before, after = (
+            table.column("before").combine_chunks(),
+            table.column("after").combine_chunks(),
+        )
+        batch = ChangeBatch(
+            operation.to_numpy(zero_copy_only=False).astype(np.int8),
+            required[1].to_numpy(zero_copy_only=False),
+            required[2].to_numpy(zero_copy_only=False),
+            required[0].to_numpy(zero_copy_only=False),
+            offsets,
+            required[3].to_numpy(zero_copy_only=False),
+            source.field(4),
+            pa.Table.from_arrays(before.flatten(), names=[f.name for f in self._before]),
+            pa.Table.from_arrays(after.flatten(), names=[f.name for f in self._after]),
+        )
+        row_expected = np.isin(batch.operation, (CREATE, UPDATE, READ))
+        row_missing = after.is_null().to_numpy(zero_copy_only=False) & row_expected
+        if row_missing.any():
+            offset = int(offsets[np.flatnonzero(row_missing)[0]])
+            raise MalformedEnvelopeError(
+                self._topic, 0, offset, "the row after the change is missing"
+            )
+        return batch
+
+    def _refuse_incomplete(
+        self, raw: RawBatch, offsets: np.ndarray, columns: Sequence[pa.Array]
+    ) -> None:
+        for column in columns:
+            if column.null_count:
+                index = int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
+                shown = raw.values[index][:200].decode("utf-8", "replace")
+                reason = (
+                    f"op, source.commit_lsn, ordinal, txId or schema_version is missing in {shown}"
+                )
+                raise MalformedEnvelopeError(self._topic, 0, int(offsets[index]), reason)
+
+
+def _with_numbers(row: dict[str, Any], after: pa.StructType) -> dict[str, Any]:
+    """The row with NaN and infinities, which JSON can only spell as text, turned into numbers."""
+    values = row.get("after")
+    if not isinstance(values, dict):
+        return row
+    fixed = {
+        field.name: _number(values.get(field.name))
+        if _is_float(field.type)
+        else values.get(field.name)
+        for field in after
+    }
+    return {**row, "after": fixed}
+
+
+def _is_float(kind: pa.DataType) -> bool:
+    return pa.types.is_floating(kind) or (
+        pa.types.is_list(kind) and pa.types.is_floating(kind.value_type)
+    )
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_number(item) for item in value]
+    return float(value) if isinstance(value, str | int) and not isinstance(value, bool) else value

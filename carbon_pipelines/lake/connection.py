@@ -1,0 +1,80 @@
+"""Opening the Iceberg catalog and loading tables from it.
+
+What belongs here: turning a ``LakeEndpoint`` into a PyIceberg catalog, and the errors of a catalog or
+bucket that does not answer. What does not: anything about the content of a table.
+"""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from pyiceberg.catalog import Catalog, load_catalog
+from pyiceberg.exceptions import ForbiddenError, NoSuchTableError, UnauthorizedError
+from pyiceberg.table import Table
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from carbon_pipelines.embedded.endpoints import LakeEndpoint
+from carbon_pipelines.errors import LakeAuthenticationError, LakeUnavailableError
+
+CATALOG_NAME = "carbon"
+"""Name of the catalog, also the ``catalog_name`` column of a SQL catalog."""
+
+
+def open_catalog(lake: LakeEndpoint) -> Catalog:
+    """Connect to the Iceberg catalog.
+
+    Raises:
+        LakeUnavailableError: The catalog does not answer (retryable).
+        LakeAuthenticationError: The catalog refuses our credentials.
+    """
+    properties = {
+        "type": lake.catalog_type,
+        "uri": lake.catalog_uri,
+        "warehouse": lake.warehouse,
+        "py-io-impl": "pyiceberg.io.pyarrow.PyArrowFileIO",
+        "s3.endpoint": lake.s3_endpoint,
+        "s3.access-key-id": lake.s3_access_key,
+        "s3.secret-access-key": lake.s3_secret_key,
+        "s3.region": lake.s3_region,
+        "s3.force-virtual-addressing": "false",
+        "s3.connect-timeout": "5.0",
+        "s3.request-timeout": "60.0",
+        "pool_pre_ping": "true",
+        "init_catalog_tables": "true",
+    }
+    with lake_errors(f"Iceberg catalog ({lake.catalog_type})"):
+        return load_catalog(CATALOG_NAME, **properties)
+
+
+@contextmanager
+def lake_errors(what: str) -> Generator[None]:
+    """Translate the errors of an unreachable catalog or object store; ``what`` names the place."""
+    try:
+        yield
+    except (OperationalError, DBAPIError) as error:
+        text = str(error.orig)
+        if "authentication failed" in text or "permission denied" in text:
+            raise LakeAuthenticationError(what) from error
+        raise LakeUnavailableError(
+            what, text.splitlines()[0] if text else type(error).__name__
+        ) from error
+    except (UnauthorizedError, ForbiddenError) as error:
+        raise LakeAuthenticationError(what) from error
+    except OSError as error:
+        text = str(error)
+        if any(
+            word in text
+            for word in ("ACCESS_DENIED", "InvalidAccessKeyId", "SignatureDoesNotMatch")
+        ):
+            raise LakeAuthenticationError(what) from error
+        raise LakeUnavailableError(
+            what, text.splitlines()[0][:300] if text else "no detail"
+        ) from error
+
+
+def load_table(catalog: Catalog, identifier: tuple[str, str]) -> Table | None:
+    """The table's current state, or ``None`` where the catalog has no such table."""
+    with lake_errors(f"Iceberg table {'.'.join(identifier)}"):
+        try:
+            return catalog.load_table(identifier)
+        except NoSuchTableError:
+            return None

@@ -1,0 +1,266 @@
+"""Writing one Parquet data file with its Iceberg statistics.
+
+What belongs here: Parquet in, ``DataFile`` out; bounds are taken from the file's own footer as raw
+physical values, so infinite timestamps cost nothing and fail nowhere. What does not: which rows go
+into which file (``partitions.py``), delete files (``delete_file.py``) and commits.
+Source: Iceberg spec, "Data file fields" and appendix D (single-value serialisation).
+"""
+
+import struct
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyiceberg.io import FileIO
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
+from pyiceberg.partitioning import PartitionKey, PartitionSpec
+from pyiceberg.schema import Schema
+from pyiceberg.table.locations import LocationProvider
+from pyiceberg.typedef import Record
+from pyiceberg.types import (
+    BinaryType,
+    BooleanType,
+    DateType,
+    DecimalType,
+    DoubleType,
+    FloatType,
+    IntegerType,
+    LongType,
+    PrimitiveType,
+    StringType,
+    TimestampType,
+    TimestamptzType,
+    TimeType,
+    UUIDType,
+)
+
+from carbon_pipelines.lake.evolution import arrow_schema
+
+ROW_GROUP_ROWS = 131_072
+"""Rows of a row group: small enough that a lookup of few keys reads little."""
+BOUND_CHARACTERS = 16
+"""Length of the bounds of text and binary columns, as Iceberg's ``truncate(16)``."""
+
+_STRUCTS: dict[type[PrimitiveType], str] = {
+    IntegerType: "<i",
+    DateType: "<i",
+    LongType: "<q",
+    TimeType: "<q",
+    TimestampType: "<q",
+    TimestamptzType: "<q",
+    FloatType: "<f",
+    DoubleType: "<d",
+    BooleanType: "<?",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FileTarget:
+    """Where files of a table go and what they look like."""
+
+    io: FileIO
+    locations: LocationProvider
+    schema: Schema
+    spec: PartitionSpec
+    sort_order_id: int | None = None
+    compression: str = "zstd"
+
+
+class DataFileWriter:
+    """Writes batches to one new Parquet file; ``close`` gives its ``DataFile``.
+
+    Batches have the columns of ``arrow_schema(target.schema)`` in that order. A writer that is
+    abandoned leaves an unreferenced object at most.
+    """
+
+    def __init__(self, target: FileTarget, partition: PartitionKey | None = None) -> None:
+        self._target, self._partition = target, partition
+        self._schema = arrow_schema(target.schema)
+        name = f"{uuid.uuid4()}.parquet"
+        self.path = target.locations.new_data_location(name, partition)
+        self._output = target.io.new_output(self.path)
+        self._stream = self._output.create()
+        self._footers: list[pq.FileMetaData] = []
+        self._writer = pq.ParquetWriter(
+            self._stream,
+            self._schema,
+            compression=target.compression,
+            compression_level=1 if target.compression == "zstd" else None,
+            store_decimal_as_integer=True,
+            use_dictionary=True,
+            metadata_collector=self._footers,
+        )
+        self._nans: dict[int, int] = {
+            field.field_id: 0
+            for field in target.schema.fields
+            if isinstance(field.field_type, FloatType | DoubleType)
+        }
+
+    def write(self, rows: pa.Table | pa.RecordBatch) -> None:
+        """Append ``rows``; they become row groups of at most ``ROW_GROUP_ROWS``."""
+        table = pa.Table.from_batches([rows]) if isinstance(rows, pa.RecordBatch) else rows
+        for field_id in self._nans:
+            column = table.column(self._target.schema.find_column_name(field_id))
+            self._nans[field_id] += pc.sum(pc.is_nan(column)).as_py() or 0
+        self._writer.write_table(table.cast(self._schema), row_group_size=ROW_GROUP_ROWS)
+
+    def close(self) -> DataFile:
+        """Finish the file and describe it."""
+        self._writer.close()
+        size_bytes = self._stream.tell()
+        self._stream.close()
+        (footer,) = self._footers
+        written = WrittenFile(self.path, size_bytes, footer, self._nans)
+        return describe_file(written, self._target, self._partition)
+
+    def abandon(self) -> None:
+        """Stop without a usable file; what was uploaded is removed where the store answers."""
+        self._writer.close()
+        self._stream.close()
+        self._target.io.delete(self.path)
+
+
+def write_data_file(
+    rows: Iterable[pa.Table], target: FileTarget, partition: PartitionKey | None = None
+) -> DataFile:
+    """Write all ``rows`` to one file."""
+    writer = DataFileWriter(target, partition)
+    for table in rows:
+        writer.write(table)
+    return writer.close()
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenFile:
+    """A finished Parquet file: where, how large, its footer, NaN values by field id."""
+
+    path: str
+    size_bytes: int
+    footer: pq.FileMetaData
+    nans: dict[int, int]
+
+
+def describe_file(
+    written: WrittenFile, target: FileTarget, partition: PartitionKey | None
+) -> DataFile:
+    """The ``DataFile`` of a finished Parquet file, from its footer."""
+    footer, nans = written.footer, written.nans
+    columns = _column_facts(footer, target.schema)
+    bounded = {i: c for i, c in columns.items() if c.minimum is not None and not nans.get(i)}
+    kinds = {f.field_id: f.field_type for f in target.schema.fields}
+    lower = {i: _bound(kinds[i], c.minimum) for i, c in bounded.items()}
+    upper = {i: _upper(kinds[i], c.maximum) for i, c in bounded.items()}
+    data_file = DataFile.from_args(
+        content=DataFileContent.DATA,
+        file_path=written.path,
+        file_format=FileFormat.PARQUET,
+        partition=partition.partition if partition else Record(),
+        record_count=footer.num_rows,
+        file_size_in_bytes=written.size_bytes,
+        column_sizes={i: c.size_bytes for i, c in columns.items()},
+        value_counts={i: c.values for i, c in columns.items()},
+        null_value_counts={i: c.nulls for i, c in columns.items() if c.nulls is not None},
+        nan_value_counts=nans,
+        lower_bounds={i: value for i, value in lower.items() if value is not None},
+        upper_bounds={i: value for i, value in upper.items() if value is not None},
+        key_metadata=None,
+        split_offsets=[_first_offset(footer.row_group(g)) for g in range(footer.num_row_groups)],
+        equality_ids=None,
+        sort_order_id=target.sort_order_id,
+    )
+    data_file.spec_id = target.spec.spec_id
+    return data_file
+
+
+@dataclass(slots=True)
+class _ColumnFacts:
+    size_bytes: int = 0
+    values: int = 0
+    nulls: int | None = 0
+    minimum: object = None
+    maximum: object = None
+    bounded: bool = True
+
+
+def _column_facts(footer: pq.FileMetaData, schema: Schema) -> dict[int, _ColumnFacts]:
+    """Sizes, counts and raw bounds of every top-level primitive column, over all row groups."""
+    ids = {f.name: f.field_id for f in schema.fields if f.field_type.is_primitive}
+    facts: dict[int, _ColumnFacts] = {i: _ColumnFacts() for i in ids.values()}
+    for group in range(footer.num_row_groups):
+        row_group = footer.row_group(group)
+        for index in range(row_group.num_columns):
+            chunk = row_group.column(index)
+            field_id = ids.get(chunk.path_in_schema)
+            if field_id is not None:
+                _add_chunk(facts[field_id], chunk)
+    return facts
+
+
+def _add_chunk(fact: _ColumnFacts, chunk: pq.ColumnChunkMetaData) -> None:
+    fact.size_bytes += chunk.total_compressed_size
+    fact.values += chunk.num_values
+    statistics = chunk.statistics
+    nulls = statistics.null_count if statistics is not None and statistics.has_null_count else None
+    fact.nulls = None if nulls is None or fact.nulls is None else fact.nulls + nulls
+    if nulls == chunk.num_values:
+        return
+    if statistics is None or not statistics.has_min_max or not fact.bounded:
+        fact.bounded, fact.minimum, fact.maximum = False, None, None
+        return
+    low, high = statistics.min_raw, statistics.max_raw
+    fact.minimum = low if fact.minimum is None else min(fact.minimum, low)
+    fact.maximum = high if fact.maximum is None else max(fact.maximum, high)
+
+
+def _first_offset(row_group: pq.RowGroupMetaData) -> int:
+    chunk = row_group.column(0)
+    return chunk.dictionary_page_offset or chunk.data_page_offset
+
+
+def _bound(kind: PrimitiveType, raw: object) -> bytes | None:
+    """A lower bound in Iceberg's single-value form."""
+    if isinstance(kind, DecimalType):
+        value = raw if isinstance(raw, int) else int.from_bytes(_bytes(raw), "big", signed=True)
+        return value.to_bytes((value.bit_length() // 8) + 1, "big", signed=True)
+    if isinstance(kind, StringType):
+        return _bytes(raw).decode("utf-8", "ignore")[:BOUND_CHARACTERS].encode()
+    if isinstance(kind, UUIDType):
+        return _bytes(raw)
+    if isinstance(kind, BinaryType):
+        return _bytes(raw)[:BOUND_CHARACTERS]
+    return struct.pack(_STRUCTS[type(kind)], raw)
+
+
+def _upper(kind: PrimitiveType, raw: object) -> bytes | None:
+    """An upper bound in Iceberg's single-value form; truncated text is raised to stay above."""
+    if isinstance(kind, StringType):
+        text = _bytes(raw).decode()
+        return text.encode() if len(text) <= BOUND_CHARACTERS else _raised(text[:BOUND_CHARACTERS])
+    if isinstance(kind, BinaryType):
+        value = _bytes(raw)
+        return value if len(value) <= BOUND_CHARACTERS else _raised_bytes(value[:BOUND_CHARACTERS])
+    return _bound(kind, raw)
+
+
+def _raised(text: str) -> bytes | None:
+    """The shortest text above every text that starts with ``text``, or ``None``."""
+    while text:
+        code = ord(text[-1]) + 1
+        if 0xD800 <= code <= 0xDFFF:
+            code = 0xE000
+        if code <= 0x10FFFF:
+            return (text[:-1] + chr(code)).encode()
+        text = text[:-1]
+    return None
+
+
+def _raised_bytes(value: bytes) -> bytes | None:
+    stripped = value.rstrip(b"\xff")
+    return stripped[:-1] + bytes([stripped[-1] + 1]) if stripped else None
+
+
+def _bytes(raw: object) -> bytes:
+    return raw if isinstance(raw, bytes) else str(raw).encode()

@@ -1,0 +1,103 @@
+"""Position delete files: reading which rows are gone and writing which go now.
+
+What belongs here: Iceberg v2 position deletes. What does not: which rows go (``lookup.py``) and
+commits. Rows of a delete file are sorted by ``file_path``, then ``pos``: readers rely on it without
+checking. Source: Iceberg spec, "Position Delete Files".
+"""
+
+import uuid
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyiceberg.io import FileIO
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
+from pyiceberg.partitioning import PartitionKey
+from pyiceberg.table.locations import LocationProvider
+from pyiceberg.typedef import Record
+
+from carbon_pipelines.lake.table_files import DELETE_FILE_PATH_ID
+
+POSITION_ID = 2147483545
+"""Reserved field id of ``pos`` in position delete files."""
+_SCHEMA = pa.schema(
+    [
+        pa.field("file_path", pa.string(), nullable=False,
+                 metadata={"PARQUET:field_id": str(DELETE_FILE_PATH_ID)}),
+        pa.field("pos", pa.int64(), nullable=False, metadata={"PARQUET:field_id": str(POSITION_ID)}),
+    ]
+)  # fmt: skip
+
+
+def read_positions(io: FileIO, delete_files: Sequence[DataFile], path: str) -> np.ndarray:
+    """Positions of ``path`` that ``delete_files`` name, sorted and distinct (int64)."""
+    found: list[np.ndarray] = []
+    for delete_file in delete_files:
+        with io.new_input(delete_file.file_path).open() as stream:
+            table = pq.read_table(
+                stream, columns=["file_path", "pos"], read_dictionary=["file_path"]
+            )
+        mine = table.filter(pc.equal(table.column("file_path"), path))
+        found.append(mine.column("pos").to_numpy())
+    return np.unique(np.concatenate(found)) if found else np.empty(0, dtype=np.int64)
+
+
+def write_delete_file(
+    io: FileIO,
+    locations: LocationProvider,
+    positions: Mapping[str, np.ndarray],
+    spec_id: int,
+    partition: Record,
+    partition_key: PartitionKey | None = None,
+) -> DataFile:
+    """Write one delete file for data files of one spec and partition.
+
+    Args:
+        io: Writes the file.
+        locations: Says where.
+        positions: Data file path -> sorted positions (int64); at least one of each.
+        spec_id: Partition spec of the data files.
+        partition: Their partition, in Iceberg's representation.
+        partition_key: The same for the object's path, or ``None`` for the table's data root.
+    """
+    path = locations.new_data_location(f"{uuid.uuid4()}-deletes.parquet", partition_key)
+    names = sorted(positions)
+    table = _delete_table(names, positions)
+    output = io.new_output(path)
+    with output.create() as stream:
+        pq.write_table(table, stream, compression="zstd", compression_level=1)
+        size_bytes = stream.tell()
+    low, high = names[0].encode(), names[-1].encode()
+    delete_file = DataFile.from_args(
+        content=DataFileContent.POSITION_DELETES,
+        file_path=path,
+        file_format=FileFormat.PARQUET,
+        partition=partition,
+        record_count=table.num_rows,
+        file_size_in_bytes=size_bytes,
+        column_sizes={},
+        value_counts={DELETE_FILE_PATH_ID: table.num_rows, POSITION_ID: table.num_rows},
+        null_value_counts={DELETE_FILE_PATH_ID: 0, POSITION_ID: 0},
+        nan_value_counts={},
+        lower_bounds={DELETE_FILE_PATH_ID: low},
+        upper_bounds={DELETE_FILE_PATH_ID: high},
+        key_metadata=None,
+        split_offsets=None,
+        equality_ids=None,
+        sort_order_id=None,
+    )
+    delete_file.spec_id = spec_id
+    return delete_file
+
+
+def _delete_table(names: Sequence[str], positions: Mapping[str, np.ndarray]) -> pa.Table:
+    paths = [
+        pa.DictionaryArray.from_arrays(
+            pa.array(np.zeros(len(positions[name]), dtype=np.int32)), pa.array([name])
+        ).cast(pa.string())
+        for name in names
+    ]
+    numbers = [pa.array(positions[name], type=pa.int64()) for name in names]
+    return pa.table([pa.chunked_array(paths), pa.chunked_array(numbers)], schema=_SCHEMA)

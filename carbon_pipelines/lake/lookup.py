@@ -1,0 +1,235 @@
+"""Finding the old rows of changed keys in a table's data files.
+
+What belongs here: pruning files and row groups by bounds, reading key columns only, and reading single
+values at positions found. What does not: what is then done with the positions (``row_delta.py``).
+Files that cannot hold a key are not opened; of the others only key columns are read, and only of row
+groups whose statistics allow a match.
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyiceberg.io import FileIO
+from pyiceberg.schema import Schema
+from pyiceberg.types import DateType, IntegerType, LongType, TimestampType, TimestamptzType
+
+from carbon_pipelines.lake.delete_file import read_positions
+from carbon_pipelines.lake.keys import KeyMatcher, KeySet
+from carbon_pipelines.lake.table_files import LiveFile, TableFiles
+
+MATCH_ROWS = 1_048_576
+"""Key rows that are matched at once; bounds memory and amortises the hash table of the keys."""
+_PARALLEL_FILES = 4
+_NUMBERS = IntegerType | LongType | DateType | TimestampType | TimestamptzType
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRows:
+    """Live rows of one data file that carry a changed key.
+
+    ``positions`` is sorted; ``keys[i]`` is the number of the key at ``positions[i]``.
+    ``gone`` are the positions that older delete files name already.
+    """
+
+    data: LiveFile
+    positions: np.ndarray
+    keys: np.ndarray
+    gone: np.ndarray
+    own_deletes: Sequence[LiveFile]
+
+
+@dataclass(frozen=True, slots=True)
+class _KeyRows:
+    data: LiveFile
+    first_row: int
+    columns: Sequence[pa.Array]
+
+    def __len__(self) -> int:
+        return len(self.columns[0])
+
+
+class RowLookup:
+    """Looks keys up in the files of one snapshot."""
+
+    def __init__(self, files: TableFiles, schema: Schema, key: Sequence[str], io: FileIO) -> None:
+        self._files, self._schema, self._key, self._io = files, schema, tuple(key), io
+        self._key_ids = [schema.find_field(name).field_id for name in key]
+
+    def find(self, keys: KeySet) -> list[FoundRows]:
+        """Every live row that carries one of ``keys``, by data file."""
+        matcher = KeyMatcher(keys)
+        pruner = _Pruner(keys.columns[0], self._key_ids[0], self._schema)
+        candidates = [data for data in self._files.data if pruner.may_hold(data)]
+        hits: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+        for group in _grouped(self._read_keys(candidates, pruner)):
+            columns = [
+                pa.concat_arrays([rows.columns[i] for rows in group]) for i in range(len(self._key))
+            ]
+            _collect(group, matcher.match(columns), hits)
+        by_path = {data.file.file_path: data for data in candidates}
+        found = [self._live_rows(by_path[path], parts) for path, parts in hits.items()]
+        return [rows for rows in found if len(rows.positions)]
+
+    def read_values(self, found: FoundRows, column: str, wanted: np.ndarray) -> pa.Array:
+        """Values of ``column`` at ``found.positions[wanted]``, in that order.
+
+        A file written before the column existed gives NULLs, as the schema's readers see it.
+        """
+        positions = found.positions[wanted]
+        with self._io.new_input(found.data.file.file_path).open() as stream:
+            parquet = pq.ParquetFile(stream)
+            name = _column_by_id(parquet.schema_arrow, self._schema.find_field(column).field_id)
+            if name is None:
+                return pa.nulls(len(positions))
+            parts: list[pa.Array] = []
+            first = 0
+            for group in range(parquet.num_row_groups):
+                rows = parquet.metadata.row_group(group).num_rows
+                inside = positions[(positions >= first) & (positions < first + rows)] - first
+                if len(inside):
+                    chunk = parquet.read_row_group(group, columns=[name]).column(0).combine_chunks()
+                    parts.append(chunk.take(pa.array(inside)))
+                first += rows
+        return pa.concat_arrays(parts)
+
+    def _read_keys(self, candidates: Sequence[LiveFile], pruner: "_Pruner") -> Iterator[_KeyRows]:
+        with ThreadPoolExecutor(_PARALLEL_FILES) as pool:
+            for start in range(0, len(candidates), _PARALLEL_FILES):
+                several = candidates[start : start + _PARALLEL_FILES]
+                for rows in pool.map(lambda data: self._read_file(data, pruner), several):
+                    yield from rows
+
+    def _read_file(self, data: LiveFile, pruner: "_Pruner") -> list[_KeyRows]:
+        with self._io.new_input(data.file.file_path).open() as stream:
+            parquet = pq.ParquetFile(stream, pre_buffer=True)
+            names = [_column_by_id(parquet.schema_arrow, i) for i in self._key_ids]
+            if None in names:
+                return []
+            groups = list(pruner.row_groups(parquet.metadata, str(names[0])))
+            result: list[_KeyRows] = []
+            for run in _runs(groups):
+                table = parquet.read_row_groups(
+                    [g for g, _ in run], columns=names, use_threads=False
+                )
+                arrays = [table.column(name).combine_chunks() for name in names]
+                result.append(_KeyRows(data, run[0][1], arrays))
+            return result
+
+    def _live_rows(
+        self, data: LiveFile, parts: Sequence[tuple[np.ndarray, np.ndarray]]
+    ) -> FoundRows:
+        positions = np.concatenate([p for p, _ in parts])
+        keys = np.concatenate([k for _, k in parts])
+        own, shared = self._files.deletes_for(data)
+        gone = read_positions(self._io, [d.file for d in (*own, *shared)], data.file.file_path)
+        live = ~np.isin(positions, gone, assume_unique=True)
+        return FoundRows(data, positions[live], keys[live], gone, own)
+
+
+def _column_by_id(schema: pa.Schema, field_id: int) -> str | None:
+    wanted = str(field_id).encode()
+    for field in schema:
+        if field.metadata and field.metadata.get(b"PARQUET:field_id") == wanted:
+            return field.name
+    return None
+
+
+def _grouped(rows: Iterator[_KeyRows]) -> Iterator[list[_KeyRows]]:
+    group: list[_KeyRows] = []
+    total = 0
+    for part in rows:
+        group.append(part)
+        total += len(part)
+        if total >= MATCH_ROWS:
+            yield group
+            group, total = [], 0
+    if group:
+        yield group
+
+
+def _collect(
+    group: Sequence[_KeyRows],
+    numbers: np.ndarray,
+    hits: dict[str, list[tuple[np.ndarray, np.ndarray]]],
+) -> None:
+    start = 0
+    for part in group:
+        mine = numbers[start : start + len(part)]
+        rows = np.flatnonzero(mine >= 0)
+        if len(rows):
+            path = part.data.file.file_path
+            hits.setdefault(path, []).append((rows + part.first_row, mine[rows]))
+        start += len(part)
+
+
+def _runs(groups: Sequence[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
+    """Split (row group, first row) into runs of adjacent row groups."""
+    run: list[tuple[int, int]] = []
+    for group in groups:
+        if run and group[0] != run[-1][0] + 1:
+            yield run
+            run = []
+        run.append(group)
+    if run:
+        yield run
+
+
+class _Pruner:
+    """Decides by bounds of the first key column whether a file or row group may hold a key.
+
+    Integers, dates and timestamps only; for other types everything may hold a key.
+    """
+
+    def __init__(self, values: pa.Array, field_id: int, schema: Schema) -> None:
+        self._field_id = field_id
+        kind = schema.find_field(field_id).field_type
+        self._sorted: np.ndarray | None = None
+        if isinstance(kind, _NUMBERS):
+            numbers = (
+                values.cast(pa.int64())
+                if pa.types.is_integer(values.type)
+                else _as_integers(values)
+            )
+            self._sorted = np.sort(numbers.to_numpy(zero_copy_only=False))
+
+    def may_hold(self, data: LiveFile) -> bool:
+        low = (data.file.lower_bounds or {}).get(self._field_id)
+        high = (data.file.upper_bounds or {}).get(self._field_id)
+        if self._sorted is None or low is None or high is None:
+            return True
+        return self._any_between(
+            int.from_bytes(low, "little", signed=True), int.from_bytes(high, "little", signed=True)
+        )
+
+    def row_groups(self, footer: pq.FileMetaData, name: str) -> Iterator[tuple[int, int]]:
+        """(row group, its first row) of the row groups that may hold a key."""
+        first = 0
+        index = footer.schema.to_arrow_schema().get_field_index(name)
+        simple = footer.num_columns == len(footer.schema.to_arrow_schema())
+        for group in range(footer.num_row_groups):
+            row_group = footer.row_group(group)
+            statistics = row_group.column(index).statistics if simple else None
+            if (
+                self._sorted is None
+                or statistics is None
+                or not statistics.has_min_max
+                or self._any_between(int(statistics.min_raw), int(statistics.max_raw))
+            ):
+                yield group, first
+            first += row_group.num_rows
+
+    def _any_between(self, low: int, high: int) -> bool:
+        assert self._sorted is not None
+        index = int(np.searchsorted(self._sorted, low, side="left"))
+        return index < len(self._sorted) and int(self._sorted[index]) <= high
+
+
+def _as_integers(values: pa.Array) -> pa.Array:
+    """Dates as days and timestamps as microseconds."""
+    if pa.types.is_date32(values.type):
+        return values.view(pa.int32()).cast(pa.int64())
+    return values.view(pa.int64())

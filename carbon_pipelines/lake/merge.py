@@ -1,0 +1,213 @@
+"""Merging one batch of change events into a table, as one snapshot.
+
+What belongs here: the order of steps fold -> find old rows -> write -> commit, and planning anew after
+a conflict. What does not: reading the topic and where the batch ends (``sync.py``).
+
+What keeps the table exact, in this order:
+1. the plan is made on the table as loaded; its progress must be the one the batch starts from, else
+   somebody else has merged and the batch is given up;
+2. new files are written; nothing refers to them;
+3. one commit swaps the branch from the planned snapshot to the new one, progress included. If the
+   branch has moved, the plan is thrown away with its files and made anew from step 1.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+from pyiceberg.catalog import Catalog
+from pyiceberg.manifest import DataFile
+from pyiceberg.table import Table
+from pyiceberg.table.refs import MAIN_BRANCH
+
+from carbon_pipelines.catalog.table import TableSpec
+from carbon_pipelines.errors import CommitConflictError, StateMissingError
+from carbon_pipelines.lake.change_batch import CREATE, TRUNCATE, ChangeBatch
+from carbon_pipelines.lake.codec import decode_column
+from carbon_pipelines.lake.commit import commit_files
+from carbon_pipelines.lake.connection import lake_errors, load_table
+from carbon_pipelines.lake.deltas import DeletePlan, plan_deletes, write_deletes
+from carbon_pipelines.lake.evolution import arrow_schema
+from carbon_pipelines.lake.fold import Fold, fold_batch
+from carbon_pipelines.lake.lookup import FoundRows, RowLookup
+from carbon_pipelines.lake.new_rows import NewRows
+from carbon_pipelines.lake.partitions import PartitionedWriter, file_target
+from carbon_pipelines.lake.row_delta import FileChanges
+from carbon_pipelines.lake.state import TableProgress, load_progress
+from carbon_pipelines.lake.table_files import TableFiles, load_table_files
+
+COMMIT_ATTEMPTS = 8
+"""Plans made before a stream of other writers' commits is reported as a conflict."""
+
+
+@dataclass(frozen=True, slots=True)
+class MergeHooks:
+    """Called at the named moments, so that tests can stop the process or commit in between."""
+
+    before_write: Callable[[], None] = field(default=lambda: None)
+    after_write: Callable[[], None] = field(default=lambda: None)
+    after_commit: Callable[[], None] = field(default=lambda: None)
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """What one merge did; rows are counted in the lake."""
+
+    table: Table
+    snapshot_id: int
+    upserted_rows: int
+    deleted_rows: int
+
+
+class Merge:
+    """Merges batches into one table.
+
+    Args:
+        branch: ``main``, or the hidden branch of a first copy that is not published yet.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        table: TableSpec,
+        *,
+        branch: str = MAIN_BRANCH,
+        hooks: MergeHooks | None = None,
+    ) -> None:
+        self._catalog, self._spec, self._branch = catalog, table, branch
+        self._hooks = hooks or MergeHooks()
+
+    def apply(self, batch: ChangeBatch, base: TableProgress, after: TableProgress) -> Merged:
+        """Apply ``batch``, which starts at progress ``base`` and ends at ``after``.
+
+        Raises:
+            CommitConflictError: Another process made progress, or won too many times (retryable).
+            CommitUnknownError: The answer to the commit was lost (retryable).
+            MissingPriorValueError: An unchanged value has no row to be taken from.
+        """
+        fold: Fold | None = None
+        for _ in range(COMMIT_ATTEMPTS):
+            table = self._load(base)
+            schema = arrow_schema(table.schema())
+            if fold is None:
+                fold = self._fold(batch, schema)
+            with lake_errors(f"Iceberg table {self._spec.label}"):
+                plan = _Plan(table, self._spec, self._branch, self._hooks)
+                plan.write(batch, fold, schema)
+                committed = commit_files(
+                    table, plan.changes(), after.to_properties(), branch=self._branch
+                )
+                if committed is None:
+                    plan.discard()
+                    continue
+            self._hooks.after_commit()
+            return Merged(
+                committed.table, committed.snapshot_id, plan.upserted_rows, plan.deleted_rows
+            )
+        raise CommitConflictError(self._spec.label, COMMIT_ATTEMPTS)
+
+    def record(self, base: TableProgress, after: TableProgress) -> Merged:
+        """Commit progress alone: a snapshot without files."""
+        for _ in range(COMMIT_ATTEMPTS):
+            table = self._load(base)
+            with lake_errors(f"Iceberg table {self._spec.label}"):
+                snapshot = table.snapshot_by_name(self._branch)
+                manifests = snapshot.manifests(table.io) if snapshot is not None else ()
+                changes = FileChanges(manifests=manifests)
+                committed = commit_files(table, changes, after.to_properties(), branch=self._branch)
+            if committed is not None:
+                return Merged(committed.table, committed.snapshot_id, 0, 0)
+        raise CommitConflictError(self._spec.label, COMMIT_ATTEMPTS)
+
+    def _load(self, base: TableProgress) -> Table:
+        table = load_table(self._catalog, self._spec.identifier)
+        if table is None:
+            raise StateMissingError(self._spec.label)
+        found = load_progress(table.metadata, self._spec.label, self._branch)
+        if (
+            found is None
+            or found.position != base.position
+            or found.next_offset != base.next_offset
+        ):
+            raise CommitConflictError(self._spec.label, 1)
+        return table
+
+    def _fold(self, batch: ChangeBatch, schema: pa.Schema) -> Fold:
+        if not self._spec.key:
+            return _fold_inserts(batch)
+        before = [self._typed_key(batch.before, name, schema) for name in self._spec.key]
+        after = [self._typed_key(batch.after, name, schema) for name in self._spec.key]
+        return fold_batch(batch, before, after)
+
+    def _typed_key(self, columns: pa.Table, name: str, schema: pa.Schema) -> pa.Array:
+        values = columns.column(name).combine_chunks()
+        return decode_column(values, schema.field(name).type, column=name)
+
+
+def _fold_inserts(batch: ChangeBatch) -> Fold:
+    """A table without a key: every insert after the last TRUNCATE is a row."""
+    truncates = np.flatnonzero(batch.operation == TRUNCATE)
+    truncated_at = int(truncates[-1]) if len(truncates) else -1
+    inserts = np.flatnonzero(batch.operation == CREATE)
+    return Fold(None, inserts[inserts > truncated_at], truncated_at)
+
+
+class _Plan:
+    """One attempt: planned and written on one loaded state of the table."""
+
+    def __init__(self, table: Table, spec: TableSpec, branch: str, hooks: MergeHooks) -> None:
+        self._table, self._spec, self._hooks = table, spec, hooks
+        snapshot = table.snapshot_by_name(branch)
+        self._files: TableFiles = load_table_files(snapshot, table.io)
+        self._data: list[DataFile] = []
+        self._delete_files: list[DataFile] = []
+        self._deletes = DeletePlan((), (), (), (), 0)
+        self._truncated = False
+        self.upserted_rows = 0
+
+    @property
+    def deleted_rows(self) -> int:
+        """Rows that were live before and are not after."""
+        if not self._truncated:
+            return self._deletes.deleted_rows
+        return sum(live.file.record_count for live in self._files.data)
+
+    def write(self, batch: ChangeBatch, fold: Fold, schema: pa.Schema) -> None:
+        """Find the old rows, then write new rows and delete files; refers to nothing yet."""
+        self._hooks.before_write()
+        self._truncated = fold.truncated_at >= 0
+        found: list[FoundRows] = []
+        lookup = RowLookup(self._files, self._table.schema(), self._spec.key, self._table.io)
+        if fold.keys is not None and not self._truncated:
+            found = lookup.find(fold.keys)
+        self._deletes = plan_deletes(found)
+        if len(fold.upserts):
+            rows = NewRows(batch, fold, schema, self._spec, lookup, found).build()
+            writer = PartitionedWriter(file_target(self._table))
+            writer.write(rows)
+            self._data = writer.close()
+            self.upserted_rows = rows.num_rows
+        self._delete_files = write_deletes(
+            self._deletes, self._table.io, self._table.location_provider()
+        )
+        self._hooks.after_write()
+
+    def changes(self) -> FileChanges:
+        """The files that come and go."""
+        removed_data, removed_deletes = self._deletes.removed_data, self._deletes.removed_deletes
+        if self._truncated:
+            removed_data = self._files.data
+            by_path, by_partition = self._files.deletes_by_path, self._files.deletes_by_partition
+            groups = [*by_path.values(), *by_partition.values()]
+            removed_deletes = [live for group in groups for live in group]
+        return FileChanges(
+            self._data, self._delete_files, removed_data, removed_deletes, self._files.manifests
+        )
+
+    def discard(self) -> None:
+        """Remove the files of an attempt that is known not to have landed."""
+        for file in (*self._data, *self._delete_files):
+            with suppress(OSError):
+                self._table.io.delete(file.file_path)

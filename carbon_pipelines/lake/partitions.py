@@ -1,0 +1,115 @@
+"""Writing rows to the data files of their partitions.
+
+What belongs here: routing rows to one open file a partition, buffering them to whole row groups, and
+the declared partition spec and sort order as Iceberg's. What does not: one file (``data_file.py``).
+"""
+
+import pyarrow as pa
+from pyiceberg.io.pyarrow import (
+    _determine_partitions,  # pyright: ignore[reportPrivateUsage]
+)
+from pyiceberg.manifest import DataFile
+from pyiceberg.partitioning import PartitionField as IcebergPartitionField
+from pyiceberg.partitioning import PartitionKey, PartitionSpec
+from pyiceberg.schema import Schema
+from pyiceberg.table import Table
+from pyiceberg.table.sorting import NullOrder, SortDirection, SortOrder
+from pyiceberg.table.sorting import SortField as IcebergSortField
+from pyiceberg.transforms import IdentityTransform, parse_transform
+
+from carbon_pipelines.catalog.table import TableSpec
+from carbon_pipelines.lake.data_file import ROW_GROUP_ROWS, DataFileWriter, FileTarget
+from carbon_pipelines.lake.evolution import arrow_schema
+
+_FIRST_PARTITION_FIELD_ID = 1000
+
+
+class PartitionedWriter:
+    """Writes batches into one data file for each partition they touch."""
+
+    def __init__(self, target: FileTarget) -> None:
+        self._target = target
+        self._schema = arrow_schema(target.schema)
+        self._writers: dict[object, DataFileWriter] = {}
+        self._pending: list[pa.Table] = []
+        self._pending_rows = 0
+        self.rows = 0
+
+    def write(self, batch: pa.Table | pa.RecordBatch) -> None:
+        """Take rows with the columns of ``arrow_schema``; held until there is a row group of them."""
+        table = pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch
+        self._pending.append(table)
+        self._pending_rows += table.num_rows
+        self.rows += table.num_rows
+        if self._pending_rows >= ROW_GROUP_ROWS:
+            self._flush()
+
+    def close(self) -> list[DataFile]:
+        """Finish all files; none if no row was written."""
+        self._flush()
+        return [writer.close() for writer in self._writers.values()]
+
+    def abandon(self) -> None:
+        """Give the files up."""
+        for writer in self._writers.values():
+            writer.abandon()
+
+    def _flush(self) -> None:
+        if not self._pending_rows:
+            return
+        table = pa.concat_tables(self._pending)
+        self._pending, self._pending_rows = [], 0
+        if self._target.spec.is_unpartitioned():
+            self._writer(None).write(table)
+            return
+        parts = _determine_partitions(
+            self._target.spec, self._target.schema, table.cast(self._schema)
+        )
+        for part in parts:
+            self._writer(part.partition_key).write(part.arrow_table_partition)
+
+    def _writer(self, partition: PartitionKey | None) -> DataFileWriter:
+        key = partition.partition if partition else None
+        if key not in self._writers:
+            self._writers[key] = DataFileWriter(self._target, partition)
+        return self._writers[key]
+
+
+def file_target(table: Table, schema: Schema | None = None) -> FileTarget:
+    """Where new data files of ``table`` go, under its current spec and ``schema`` or the current one."""
+    metadata = table.metadata
+    return FileTarget(
+        table.io, table.location_provider(), schema or metadata.schema(), metadata.spec()
+    )
+
+
+def partition_spec(table: TableSpec, schema: Schema) -> PartitionSpec:
+    """The Iceberg partition spec of a declaration."""
+    fields = [
+        IcebergPartitionField(
+            source_id=schema.find_field(field.column).field_id,
+            field_id=_FIRST_PARTITION_FIELD_ID + index,
+            transform=parse_transform(field.transform),
+            name=_partition_name(field.column, field.transform),
+        )
+        for index, field in enumerate(table.partitioning)
+    ]
+    return PartitionSpec(*fields)
+
+
+def _partition_name(column: str, transform: str) -> str:
+    return column if transform == "identity" else f"{column}_{transform.split('[')[0]}"
+
+
+def sort_order(table: TableSpec, schema: Schema) -> SortOrder:
+    """The Iceberg sort order of a declaration; unsorted if none is declared."""
+    fields = [
+        IcebergSortField(
+            source_id=schema.find_field(field.column).field_id,
+            transform=IdentityTransform(),
+            direction=SortDirection.ASC if field.direction == "asc" else SortDirection.DESC,
+            null_order=NullOrder.NULLS_LAST if field.direction == "asc" else NullOrder.NULLS_FIRST,
+        )
+        for field in table.sort_order
+    ]
+    return SortOrder(*fields, order_id=1) if fields else SortOrder(order_id=0)

@@ -1,0 +1,137 @@
+"""The hidden branch on which a first copy grows until it is whole.
+
+What belongs here: what the branch remembers (``carbon.staged_*`` beside the usual progress), giving it
+up, and publishing it as ``main``. What does not: copying (``first_copy.py``).
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pyiceberg.catalog import Catalog
+from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.schema import Schema
+from pyiceberg.table import Table
+from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
+from pyiceberg.table.update import (
+    AddSchemaUpdate,
+    AssertRefSnapshotId,
+    RemoveSnapshotRefUpdate,
+    SetCurrentSchemaUpdate,
+    SetPropertiesUpdate,
+    SetSnapshotRefUpdate,
+)
+
+from carbon_pipelines.errors import CommitConflictError
+from carbon_pipelines.lake.connection import lake_errors, load_table
+from carbon_pipelines.lake.state import TableProgress, find_carrier, read_progress
+
+BRANCH = "carbon_first_copy"
+"""Name of the branch; readers of ``main`` never see it."""
+
+
+@dataclass(frozen=True, slots=True)
+class StagedCopy:
+    """How far a copy has come.
+
+    Attributes:
+        progress: Where the stream is to be read from, with the first snapshot's edge.
+        ranges: Page bounds of every range, in order: (first page, page after the last or None).
+        done: Indexes of the ranges that are on the branch.
+        last_through_lsn: The newest snapshot's L; the branch is consistent once past it.
+        snapshots: Number of source snapshots that the ranges come from.
+    """
+
+    progress: TableProgress
+    ranges: Sequence[tuple[int, int | None]]
+    done: frozenset[int]
+    last_through_lsn: int
+    snapshots: int
+
+    def to_properties(self) -> dict[str, str]:
+        """The summary properties of a snapshot on the branch."""
+        return {
+            **self.progress.to_properties(),
+            "carbon.staged_ranges": json.dumps(list(self.ranges)),
+            "carbon.staged_done": json.dumps(sorted(self.done)),
+            "carbon.staged_last_through": str(self.last_through_lsn),
+            "carbon.staged_snapshots": str(self.snapshots),
+        }
+
+
+def load_staged(table: Table, label: str) -> StagedCopy | None:
+    """The unfinished copy on the branch, or ``None``."""
+    head = table.metadata.snapshot_by_name(BRANCH)
+    carrier = find_carrier(table.metadata, head) if head is not None else None
+    if carrier is None or carrier.summary is None:
+        return None
+    properties = carrier.summary.additional_properties
+    if "carbon.staged_ranges" not in properties:
+        return None
+    return StagedCopy(
+        read_progress(properties, label),
+        [(first, last) for first, last in json.loads(properties["carbon.staged_ranges"])],
+        frozenset(json.loads(properties["carbon.staged_done"])),
+        int(properties["carbon.staged_last_through"]),
+        int(properties["carbon.staged_snapshots"]),
+    )
+
+
+def discard_branch(catalog: Catalog, table: Table) -> Table:
+    """Give an unfinished copy up; its files stay unreferenced until orphans are removed."""
+    if BRANCH not in table.metadata.refs:
+        return table
+    with table.manage_snapshots() as snapshots:
+        snapshots.remove_branch(BRANCH)
+    fresh = load_table(catalog, (table.name()[0], table.name()[1]))
+    assert fresh is not None
+    return fresh
+
+
+def stage_schema(table: Table, schema: Schema) -> tuple[Table, Schema]:
+    """Add ``schema`` to the table without making it current; one that is there already is reused.
+
+    Returns:
+        The table as it is then, and the schema under its id.
+    """
+    for known in table.schemas().values():
+        if known.fields == schema.fields:
+            return table, known
+    transaction = table.transaction()
+    transaction._stage((AddSchemaUpdate(schema_=schema),))  # pyright: ignore[reportPrivateUsage]
+    committed = transaction.commit_transaction()
+    return committed, next(s for s in committed.schemas().values() if s.fields == schema.fields)
+
+
+def publish(table: Table, label: str, schema: Schema, properties: Mapping[str, str]) -> Table:
+    """Set ``main`` to the branch's head and drop the branch, in one commit.
+
+    ``schema`` becomes current and ``properties`` are set with it. ``main`` is replaced only as it was
+    when ``table`` was loaded.
+
+    Raises:
+        CommitConflictError: Somebody else wrote to the table meanwhile (retryable).
+    """
+    refs = table.metadata.refs
+    head = refs[BRANCH].snapshot_id
+    main = refs[MAIN_BRANCH].snapshot_id if MAIN_BRANCH in refs else None
+    transaction = table.transaction()
+    transaction._stage(  # pyright: ignore[reportPrivateUsage]
+        (
+            SetSnapshotRefUpdate(
+                snapshot_id=head,
+                parent_snapshot_id=main,
+                ref_name=MAIN_BRANCH,
+                type=SnapshotRefType.BRANCH,
+            ),
+            RemoveSnapshotRefUpdate(ref_name=BRANCH),
+            SetCurrentSchemaUpdate(schema_id=schema.schema_id),
+            SetPropertiesUpdate(updates=dict(properties)),
+        ),
+        (AssertRefSnapshotId(snapshot_id=main, ref=MAIN_BRANCH),),
+    )
+    with lake_errors(f"Iceberg table {label}"):
+        try:
+            return transaction.commit_transaction()
+        except CommitFailedException as conflict:
+            raise CommitConflictError(label, 1) from conflict

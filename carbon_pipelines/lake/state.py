@@ -1,0 +1,148 @@
+"""A table's progress, as its snapshots carry it.
+
+What belongs here: reading and writing the ``carbon.*`` summary properties. The truth about progress is
+the snapshot summary, never a consumer group; every commit of ours carries all of it. A snapshot of
+another engine does not, so ancestors are searched. What does not: deciding what to do next.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.refs import MAIN_BRANCH
+from pyiceberg.table.snapshots import Snapshot, ancestors_of
+
+from carbon_pipelines.errors import StateFormatError, StateMissingError
+from carbon_pipelines.source.position import Position, format_lsn, parse_lsn
+from carbon_pipelines.source.visibility import Visibility
+
+FORMAT_VERSION = "1"
+"""Version of the ``carbon.*`` properties that this program writes and reads."""
+_PREFIX = "carbon."
+
+
+@dataclass(frozen=True, slots=True)
+class CopyEdge:
+    """The edge between first copy and stream.
+
+    An event is in the copy already, and skipped, if its commit LSN is at most ``through_lsn`` and its
+    transaction is visible to ``visibility``.
+    """
+
+    visibility: Visibility
+    through_lsn: int
+
+
+@dataclass(frozen=True, slots=True)
+class TableProgress:
+    """How far a table has come.
+
+    Attributes:
+        position: Commit LSN and ordinal of the last event applied or skipped.
+        next_offset: Kafka offset to read from next (partition 0), a read_committed position.
+        schema_version: Newest source schema version that the table's schema follows.
+        relation_oid: The source table's oid.
+        edge: Until the stream has passed the first copy; then ``None``.
+    """
+
+    position: Position
+    next_offset: int
+    schema_version: int
+    cluster_id: str
+    topic_id: str
+    system_identifier: str
+    timeline: int
+    relation_oid: int
+    edge: CopyEdge | None = None
+
+    def moved_to(
+        self, position: Position, next_offset: int, schema_version: int
+    ) -> "TableProgress":
+        """The progress after a batch; the edge is dropped once the position is past it."""
+        edge = self.edge
+        if edge is not None and position.commit_lsn > edge.through_lsn:
+            edge = None
+        return replace(
+            self,
+            position=position,
+            next_offset=next_offset,
+            schema_version=schema_version,
+            edge=edge,
+        )
+
+    def to_properties(self) -> dict[str, str]:
+        """The summary properties of a snapshot that stands at this progress."""
+        properties = {
+            "carbon.format_version": FORMAT_VERSION,
+            "carbon.position": str(self.position),
+            "carbon.offsets": json.dumps({"0": self.next_offset}),
+            "carbon.schema_version": str(self.schema_version),
+            "carbon.cluster_id": self.cluster_id,
+            "carbon.topic_id": self.topic_id,
+            "carbon.system_identifier": self.system_identifier,
+            "carbon.timeline": str(self.timeline),
+            "carbon.relation_oid": str(self.relation_oid),
+        }
+        if self.edge is not None:
+            properties["carbon.copy_visibility"] = str(self.edge.visibility)
+            properties["carbon.copy_through"] = format_lsn(self.edge.through_lsn)
+        return properties
+
+
+def read_progress(properties: Mapping[str, str], table: str) -> TableProgress:
+    """The progress that a snapshot's summary carries.
+
+    Raises:
+        StateFormatError: Written by another format version.
+    """
+    found = properties["carbon.format_version"]
+    if found != FORMAT_VERSION:
+        raise StateFormatError(table, found, FORMAT_VERSION)
+    edge = None
+    if "carbon.copy_visibility" in properties:
+        edge = CopyEdge(
+            Visibility.parse(properties["carbon.copy_visibility"]),
+            parse_lsn(properties["carbon.copy_through"]),
+        )
+    return TableProgress(
+        position=Position.parse(properties["carbon.position"]),
+        next_offset=int(json.loads(properties["carbon.offsets"])["0"]),
+        schema_version=int(properties["carbon.schema_version"]),
+        cluster_id=properties["carbon.cluster_id"],
+        topic_id=properties["carbon.topic_id"],
+        system_identifier=properties["carbon.system_identifier"],
+        timeline=int(properties["carbon.timeline"]),
+        relation_oid=int(properties["carbon.relation_oid"]),
+        edge=edge,
+    )
+
+
+def load_progress(
+    metadata: TableMetadata, table: str, branch: str = MAIN_BRANCH
+) -> TableProgress | None:
+    """The newest progress on ``branch``, or ``None`` if the branch has no snapshot.
+
+    Raises:
+        StateMissingError: There are snapshots, but none carries our progress.
+    """
+    head = metadata.snapshot_by_name(branch)
+    if head is None:
+        return None
+    carrier = find_carrier(metadata, head)
+    if carrier is None or carrier.summary is None:
+        raise StateMissingError(table)
+    return read_progress(carrier.summary.additional_properties, table)
+
+
+def find_carrier(metadata: TableMetadata, head: Snapshot) -> Snapshot | None:
+    """The newest of ``head`` and its ancestors that carries our progress."""
+    for snapshot in ancestors_of(head, metadata):
+        if snapshot.summary and "carbon.position" in snapshot.summary.additional_properties:
+            return snapshot
+    return None
+
+
+def carried_forward(properties: Mapping[str, str]) -> dict[str, str]:
+    """The ``carbon.*`` properties of a summary, for a commit that makes no progress of its own."""
+    return {name: value for name, value in properties.items() if name.startswith(_PREFIX)}

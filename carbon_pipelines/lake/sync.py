@@ -1,0 +1,176 @@
+"""Bringing one table up to date: the first copy if it has none, then the merge of what Kafka holds.
+
+What belongs here: the one call that Dagster, the CLI and verification share, and what it reports. What
+does not: draining the source into Kafka (``stream/drain.py``; the caller has done so).
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from pyiceberg.catalog import Catalog
+from pyiceberg.table import Table
+
+from carbon_pipelines.catalog.database import DatabaseSpec
+from carbon_pipelines.catalog.table import TableSpec
+from carbon_pipelines.embedded.endpoints import Endpoints
+from carbon_pipelines.errors import WrongSourceError
+from carbon_pipelines.lake.catch_up import CatchUp, CaughtUp
+from carbon_pipelines.lake.connection import load_table, open_catalog
+from carbon_pipelines.lake.first_copy import FirstCopy
+from carbon_pipelines.lake.merge import MergeHooks
+from carbon_pipelines.lake.state import TableProgress, load_progress
+from carbon_pipelines.source.position import Position
+from carbon_pipelines.stream.consumer import TopicState, load_topic_state
+from carbon_pipelines.stream.progress import load_progress as load_capture_progress
+from carbon_pipelines.stream.topics import TopicIdentity, check_topic, topic_of
+
+
+@dataclass(frozen=True, slots=True)
+class TableSynced:
+    """What one sync did and where the table stands.
+
+    Attributes:
+        committed: Whether any snapshot was made.
+        first_offset: Kafka offset that reading began at.
+        last_offset: Offset before the one to read next.
+        lag_offsets: Offsets of the topic not yet read, at the end.
+        seconds_by_step: Wall seconds of "first_copy" and "merge".
+    """
+
+    identifier: tuple[str, str]
+    snapshot_id: int | None
+    committed: bool
+    copied_rows: int
+    upserted_rows: int
+    deleted_rows: int
+    events: int
+    first_offset: int
+    last_offset: int
+    lag_offsets: int
+    position: Position
+    row_count: int
+    column_schema: tuple[tuple[str, str], ...]
+    seconds_by_step: Mapping[str, float] = field(default_factory=dict[str, float])
+
+
+@dataclass(frozen=True, slots=True)
+class TableState:
+    """Where a table stands, without touching it; ``lag_offsets`` may count transaction markers."""
+
+    position: Position
+    next_offset: int
+    snapshot_id: int
+    lag_offsets: int
+
+
+def sync_table(
+    table: TableSpec,
+    database: DatabaseSpec,
+    endpoints: Endpoints,
+    *,
+    until_lsn: int | None = None,
+    report: Callable[[str], None] = lambda _: None,
+    hooks: MergeHooks | None = None,
+) -> TableSynced:
+    """Copy the table if it has no copy, then merge what its topic holds now.
+
+    Args:
+        table: Its declaration.
+        database: The declaration of its database.
+        endpoints: Where the services are.
+        until_lsn: Merge only events with a commit LSN up to this one.
+        report: Takes a line of progress.
+        hooks: Called at the moments of a merge; for tests.
+
+    Raises:
+        CarbonPipelinesError: One of the errors of copying and merging; the table stands at its last
+            snapshot and the same call goes on from there.
+    """
+    catalog = open_catalog(endpoints.lake)
+    started = time.monotonic()
+    iceberg, progress = _open(catalog, table)
+    copied_rows, steps = 0, {}
+    if iceberg is None or progress is None:
+        copied = FirstCopy(catalog, table, database, endpoints, report=report).run()
+        iceberg, progress, copied_rows = copied.table, copied.progress, copied.rows
+        steps["first_copy"] = time.monotonic() - started
+    started = time.monotonic()
+    topic = load_topic_state(endpoints.stream_bootstrap, topic_of(table))
+    _check_source(table, database, endpoints, progress, topic)
+    catch_up = CatchUp(catalog, table, endpoints.stream_bootstrap, topic, hooks=hooks)
+    done = catch_up.run(iceberg, progress, until_lsn=until_lsn)
+    steps["merge"] = time.monotonic() - started
+    return _synced(table, progress, done, topic, copied_rows, steps)
+
+
+def observe_table(table: TableSpec, endpoints: Endpoints) -> TableState | None:
+    """Where the table stands, or ``None`` if it has no published copy."""
+    catalog = open_catalog(endpoints.lake)
+    iceberg, progress = _open(catalog, table)
+    snapshot = iceberg.current_snapshot() if iceberg is not None else None
+    if progress is None or snapshot is None:
+        return None
+    topic = load_topic_state(endpoints.stream_bootstrap, topic_of(table))
+    lag = max(0, topic.high - progress.next_offset)
+    return TableState(progress.position, progress.next_offset, snapshot.snapshot_id, lag)
+
+
+def _open(catalog: Catalog, table: TableSpec) -> tuple[Table | None, TableProgress | None]:
+    iceberg = load_table(catalog, table.identifier)
+    progress = load_progress(iceberg.metadata, table.label) if iceberg is not None else None
+    return iceberg, progress
+
+
+def _check_source(
+    table: TableSpec,
+    database: DatabaseSpec,
+    endpoints: Endpoints,
+    progress: TableProgress,
+    topic: TopicState,
+) -> None:
+    """The topic and the database must be those that the table's progress was made from."""
+    check_topic(
+        progress.topic_id,
+        progress.cluster_id,
+        TopicIdentity(topic.topic, topic.topic_id, topic.cluster_id),
+    )
+    capture = load_capture_progress(endpoints, database)
+    if capture is not None and capture.system_identifier != progress.system_identifier:
+        raise WrongSourceError(table.label, progress.system_identifier, capture.system_identifier)
+
+
+def _synced(
+    table: TableSpec,
+    before: TableProgress,
+    done: CaughtUp,
+    topic: TopicState,
+    copied_rows: int,
+    steps: Mapping[str, float],
+) -> TableSynced:
+    snapshot = done.table.current_snapshot()
+    return TableSynced(
+        identifier=table.identifier,
+        snapshot_id=snapshot.snapshot_id if snapshot else None,
+        committed=done.commits > 0 or "first_copy" in steps,
+        copied_rows=copied_rows,
+        upserted_rows=done.upserted_rows,
+        deleted_rows=done.deleted_rows,
+        events=done.events,
+        first_offset=before.next_offset,
+        last_offset=done.progress.next_offset - 1,
+        lag_offsets=max(0, topic.high - done.progress.next_offset),
+        position=done.progress.position,
+        row_count=count_rows(done.table),
+        column_schema=tuple((f.name, str(f.field_type)) for f in done.table.schema().fields),
+        seconds_by_step=dict(steps),
+    )
+
+
+def count_rows(table: Table) -> int:
+    """Rows of the current snapshot, from its summary: records minus deleted positions."""
+    snapshot = table.current_snapshot()
+    if snapshot is None or snapshot.summary is None:
+        return 0
+    totals = snapshot.summary.additional_properties
+    return int(totals.get("total-records", 0)) - int(totals.get("total-position-deletes", 0))

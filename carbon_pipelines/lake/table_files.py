@@ -1,0 +1,97 @@
+"""The files of one table snapshot, as its manifests list them.
+
+What belongs here: reading manifests once into plain facts that lookup, merge and maintenance plan
+with. What does not: reading data (``lookup.py``) and writing (``row_delta.py``).
+Source: Iceberg spec, "Manifests" and "Scan planning".
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pyiceberg.io import FileIO
+from pyiceberg.manifest import DataFile, DataFileContent, ManifestContent, ManifestFile
+from pyiceberg.table.snapshots import Snapshot
+
+DELETE_FILE_PATH_ID = 2147483546
+"""Reserved field id of ``file_path`` in position delete files."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveFile:
+    """A live data or delete file, its sequence number, and the manifest that lists it."""
+
+    file: DataFile
+    sequence_number: int
+    manifest_path: str
+
+
+@dataclass(frozen=True, slots=True)
+class TableFiles:
+    """Everything live in one snapshot.
+
+    Attributes:
+        manifests: Of the snapshot, in its order.
+        data: Live data files.
+        deletes_by_path: Position delete files that name a single data file, by its path.
+        deletes_by_partition: Other position delete files, by (spec id, partition).
+    """
+
+    manifests: Sequence[ManifestFile] = ()
+    data: Sequence[LiveFile] = ()
+    deletes_by_path: Mapping[str, Sequence[LiveFile]] = field(default_factory=dict)
+    deletes_by_partition: Mapping[tuple[int, object], Sequence[LiveFile]] = field(
+        default_factory=dict
+    )
+
+    def deletes_for(self, data: LiveFile) -> tuple[list[LiveFile], list[LiveFile]]:
+        """Delete files that may apply to ``data``: (those of this file alone, shared ones)."""
+        path = data.file.file_path
+        own = [
+            d
+            for d in self.deletes_by_path.get(path, ())
+            if d.sequence_number >= data.sequence_number
+        ]
+        group = self.deletes_by_partition.get((data.file.spec_id, data.file.partition), ())
+        shared = [
+            d
+            for d in group
+            if d.sequence_number >= data.sequence_number and _may_name(d.file, path)
+        ]
+        return own, shared
+
+
+def load_table_files(snapshot: Snapshot | None, io: FileIO) -> TableFiles:
+    """Read the manifests of ``snapshot``."""
+    if snapshot is None:
+        return TableFiles()
+    manifests = snapshot.manifests(io)
+    data: list[LiveFile] = []
+    by_path: dict[str, list[LiveFile]] = {}
+    by_partition: dict[tuple[int, object], list[LiveFile]] = {}
+    for manifest in manifests:
+        for entry in manifest.fetch_manifest_entry(io, discard_deleted=True):
+            live = LiveFile(entry.data_file, entry.sequence_number or 0, manifest.manifest_path)
+            if manifest.content == ManifestContent.DATA:
+                data.append(live)
+            elif entry.data_file.content == DataFileContent.POSITION_DELETES:
+                target = single_target(entry.data_file)
+                if target is not None:
+                    by_path.setdefault(target, []).append(live)
+                else:
+                    group = (entry.data_file.spec_id, entry.data_file.partition)
+                    by_partition.setdefault(group, []).append(live)
+    return TableFiles(manifests, data, by_path, by_partition)
+
+
+def single_target(delete_file: DataFile) -> str | None:
+    """The path of the one data file that a position delete file names, by its equal bounds."""
+    low = (delete_file.lower_bounds or {}).get(DELETE_FILE_PATH_ID)
+    high = (delete_file.upper_bounds or {}).get(DELETE_FILE_PATH_ID)
+    return low.decode() if low is not None and low == high else None
+
+
+def _may_name(delete_file: DataFile, path: str) -> bool:
+    low = (delete_file.lower_bounds or {}).get(DELETE_FILE_PATH_ID)
+    high = (delete_file.upper_bounds or {}).get(DELETE_FILE_PATH_ID)
+    name = path.encode()
+    return (low is None or low <= name) and (high is None or name <= high)

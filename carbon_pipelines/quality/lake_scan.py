@@ -1,0 +1,111 @@
+"""Reading a table snapshot of the lake with DuckDB, which shares no code with our writer.
+
+What belongs here: a DuckDB connection with its Iceberg extension (from the wheels, nothing is
+downloaded), a memory limit and access to the lake's object store, and naming one pinned table
+snapshot in SQL. What does not: what is then asked of it.
+"""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import ModuleType
+
+import duckdb
+import duckdb_extension_avro
+import duckdb_extension_iceberg
+from fsspec.implementations.arrow import ArrowFSWrapper
+from pyarrow.fs import S3FileSystem
+
+from carbon_pipelines.catalog.table import TableSpec
+from carbon_pipelines.embedded.endpoints import LakeEndpoint
+from carbon_pipelines.errors import LakeUnreadableError
+from carbon_pipelines.lake.connection import load_table, open_catalog
+
+
+class _ObjectStore(ArrowFSWrapper):
+    """Arrow's S3 client under the scheme that Iceberg paths have.
+
+    DuckDB's own S3 client is in an extension (httpfs) that the Iceberg wheels do not bring.
+    """
+
+    protocol = "s3"  # pyright: ignore[reportAssignmentType, reportIncompatibleMethodOverride]
+
+
+@dataclass(frozen=True, slots=True)
+class LakeSnapshot:
+    """One pinned table snapshot; ``columns`` maps its column names to DuckDB types."""
+
+    sql: str
+    columns: dict[str, str]
+    snapshot_id: int
+
+
+@contextmanager
+def open_engine(
+    lake: LakeEndpoint, *, memory_bytes: int, threads: int
+) -> Generator[duckdb.DuckDBPyConnection]:
+    """A DuckDB connection that reads the lake and, past its limit, spills to a directory."""
+    with TemporaryDirectory(prefix="carbon-verify-") as spill:
+        engine = duckdb.connect(
+            config={
+                "memory_limit": f"{memory_bytes // 1_000_000}MB",
+                "threads": threads,
+                "temp_directory": spill,
+                "extension_directory": str(Path(spill) / "extensions"),
+                "autoinstall_known_extensions": False,
+                "autoload_known_extensions": False,
+                "preserve_insertion_order": False,
+                "enable_external_file_cache": False,
+            }
+        )
+        try:
+            for package in (duckdb_extension_avro, duckdb_extension_iceberg):
+                engine.load_extension(_extension_file(package))
+            engine.execute("SET TimeZone = 'UTC'")
+            engine.register_filesystem(_ObjectStore(_object_store(lake)))
+            yield engine
+        finally:
+            engine.close()
+
+
+def _extension_file(package: ModuleType) -> str:
+    """The one extension that a wheel holds, whatever DuckDB's version is called in its path."""
+    (file,) = Path(next(iter(package.__path__))).rglob("*.duckdb_extension")
+    return str(file)
+
+
+def _object_store(lake: LakeEndpoint) -> S3FileSystem:
+    return S3FileSystem(
+        endpoint_override=lake.s3_endpoint,
+        access_key=lake.s3_access_key,
+        secret_key=lake.s3_secret_key,
+        region=lake.s3_region,
+        force_virtual_addressing=False,
+        connect_timeout=5,
+        request_timeout=60,
+    )
+
+
+def pin_snapshot(
+    engine: duckdb.DuckDBPyConnection,
+    lake: LakeEndpoint,
+    table: TableSpec,
+    snapshot_id: int | None,
+) -> LakeSnapshot:
+    """Name one table snapshot in SQL; a table without any is empty.
+
+    Raises:
+        LakeUnreadableError: DuckDB cannot read it.
+    """
+    iceberg = load_table(open_catalog(lake), table.identifier)
+    if iceberg is None or snapshot_id is None:
+        return LakeSnapshot("(SELECT NULL WHERE false)", {}, 0)
+    location = iceberg.metadata_location.replace("'", "''")
+    sql = f"iceberg_scan('{location}', snapshot_from_id => {snapshot_id}::UBIGINT)"
+    try:
+        described = engine.execute(f"DESCRIBE SELECT * FROM {sql}").fetchall()
+    except duckdb.Error as error:
+        raise LakeUnreadableError(table.label, snapshot_id, str(error)) from error
+    return LakeSnapshot(sql, {name: kind for name, kind, *_ in described}, snapshot_id)

@@ -1,0 +1,57 @@
+"""Reading the source under one exported snapshot, as text.
+
+What belongs here: which columns are read, in which ranges, and keeping the reader's own error while
+DuckDB pulls from it. What does not: COPY itself (``source/copy.py``) and casts (``canonical.py``).
+"""
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import duckdb
+import pyarrow as pa
+
+from carbon_pipelines.errors import CarbonPipelinesError
+from carbon_pipelines.quality.canonical import ComparedColumn, text_batch, text_schema
+
+SOURCE_TEXT = "source_text"
+"""The name under which DuckDB knows the stream of the source's rows."""
+
+
+@dataclass(slots=True)
+class SourceStream:
+    """Batches for DuckDB; it turns a Python error into one of its own, so ours is kept here."""
+
+    batches: Callable[[], Iterator[pa.RecordBatch]]
+    columns: Sequence[ComparedColumn]
+    error: CarbonPipelinesError | None = field(default=None, init=False)
+
+    def reader(self) -> pa.RecordBatchReader:
+        """Text columns ``c0..``, read as DuckDB asks for them."""
+        return pa.RecordBatchReader.from_batches(text_schema(self.columns), self._pull())
+
+    def _pull(self) -> Iterator[pa.RecordBatch]:
+        try:
+            for batch in self.batches():
+                yield text_batch(batch, self.columns)
+        except CarbonPipelinesError as error:
+            self.error = error
+            raise
+
+
+@contextmanager
+def registered(engine: duckdb.DuckDBPyConnection, stream: SourceStream) -> Generator[None]:
+    """Let one query read ``stream`` as ``SOURCE_TEXT``.
+
+    Raises:
+        CarbonPipelinesError: Whatever ended the reading, as it was raised.
+    """
+    engine.register(SOURCE_TEXT, stream.reader())
+    try:
+        yield
+    except duckdb.Error:
+        if stream.error is not None:
+            raise stream.error from None
+        raise
+    finally:
+        engine.unregister(SOURCE_TEXT)

@@ -1,0 +1,42 @@
+"""The end of a topic, from a moment on.
+
+What belongs here: finding the offset of a moment and reading from there. What does not: what the
+events say (``touched_keys.py``).
+"""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka.admin import OffsetSpec  # pyright: ignore[reportPrivateImportUsage]
+
+from carbon_pipelines.stream.consumer import load_topic_state, read_batches
+from carbon_pipelines.stream.topics import REQUEST_SECONDS, open_admin, unavailable
+
+
+def read_topic_since(bootstrap: str, topic: str, since: datetime) -> Iterator[bytes]:
+    """The committed events that Kafka holds now, from the first one produced at or after ``since``.
+
+    Raises:
+        StreamError: The topic cannot be read.
+    """
+    state = load_topic_state(bootstrap, topic)
+    start = _offset_at(bootstrap, topic, since)
+    if start is None:
+        return
+    for batch in read_batches(bootstrap, topic, max(start, state.low), state.high):
+        yield from batch.values
+
+
+def _offset_at(bootstrap: str, topic: str, moment: datetime) -> int | None:
+    """The first offset whose timestamp is not before ``moment``, if there is one."""
+    partition = TopicPartition(topic, 0)
+    wanted = OffsetSpec.for_timestamp(int(moment.timestamp() * 1000))
+    try:
+        found = open_admin(bootstrap).list_offsets(
+            {partition: wanted}, request_timeout=REQUEST_SECONDS
+        )
+        offset = int(found[partition].result().offset)
+    except KafkaException as failed:
+        raise unavailable(bootstrap, f"finding offsets of {topic}", failed.args[0]) from failed
+    return offset if offset >= 0 else None

@@ -1,0 +1,84 @@
+"""What a comparison of source and lake found.
+
+What belongs here: the result of ``reconcile.verify_table`` and the bounds it works within. What
+does not: how it is found.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from carbon_pipelines.catalog.table import TableSpec
+from carbon_pipelines.quality.drilldown import Difference
+from carbon_pipelines.source.position import Position
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyLimits:
+    """How far a comparison goes.
+
+    Attributes:
+        rounds: Source snapshots taken before keys that are still moving are reported as unsettled.
+        differences: Differing keys that are named.
+        drilldown_rows: Rows of differing buckets, of both ends together, that are looked at.
+        memory_bytes: What DuckDB may hold; past it, it spills to disk.
+        threads: DuckDB's threads.
+        timeout: How long to wait for capture to reach the compared point.
+    """
+
+    rounds: int = 12
+    differences: int = 20
+    drilldown_rows: int = 50_000
+    memory_bytes: int = 200_000_000
+    threads: int = 2
+    timeout: timedelta = timedelta(minutes=10)
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """Whether a table of the lake equals its source at one point, and where it does not.
+
+    Attributes:
+        table: Its declaration.
+        verified: True only if every key was compared and every one is equal.
+        source_rows: Rows compared at the source.
+        lake_rows: Rows compared in the lake.
+        differing_keys: The first of the keys that differ.
+        differing_buckets: How many of the buckets differ; more keys may differ than are named.
+        schema_differences: Columns whose type in the lake does not hold the source's exactly.
+        unsettled_keys: Keys that moved in every round, so that they were never compared.
+        rounds: Source snapshots taken.
+        position: Where the lake stood in the first complete comparison.
+        snapshot_id: The table snapshot of that comparison; None for a table without any.
+        seconds: Wall time.
+        cpu_seconds: CPU time of this process.
+    """
+
+    table: TableSpec
+    verified: bool
+    source_rows: int
+    lake_rows: int
+    differing_keys: tuple[Difference, ...]
+    differing_buckets: int
+    schema_differences: tuple[str, ...]
+    unsettled_keys: int
+    rounds: int
+    position: Position
+    snapshot_id: int | None
+    seconds: float
+    cpu_seconds: float
+
+    def sentence(self) -> str:
+        """The result as one line for people."""
+        if self.verified:
+            return f"{self.table.label}: verified, {self.lake_rows:,} rows equal at {self.position}"
+        found = [f"{self.table.label}: NOT verified at {self.position}"]
+        if self.schema_differences:
+            found.append("; ".join(self.schema_differences))
+        if self.differing_buckets:
+            found.append(f"{self.source_rows:,} rows in the source, {self.lake_rows:,} in the lake")
+            found.append("differing keys: " + "; ".join(map(str, self.differing_keys)))
+        if self.unsettled_keys:
+            found.append(
+                f"{self.unsettled_keys} keys moved in all {self.rounds} rounds, so none was compared"
+            )
+        return "; ".join(found)

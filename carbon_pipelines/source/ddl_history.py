@@ -1,0 +1,203 @@
+"""The published table that says what every captured table looked like, and when.
+
+What belongs here: installing carbon.ddl_history, and the cross-check that records what the event
+triggers did not (they can be switched off, and some services do not allow them). What does not: the
+objects' text (``ddl_triggers.py``), how a shape is described (``relation.py``), and who reads the
+rows from the stream (``stream/schemas.py``).
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import psycopg
+from psycopg import sql
+
+from carbon_pipelines.errors import SourceLockedError, SourcePrivilegeError, TableMissingError
+from carbon_pipelines.source.connection import SourceConnection, describe_session
+from carbon_pipelines.source.ddl_triggers import FUNCTIONS, TABLES, TRIGGER_NAMES, TRIGGERS
+from carbon_pipelines.source.relation import SourceRelation, relation_from_history
+
+TableName: TypeAlias = tuple[str, str]
+HISTORY_TABLE: TableName = ("carbon", "ddl_history")
+
+# The command_tag of rows that the cross-check wrote.
+SETUP_TAG = "carbon setup"
+
+_MARK = "carbon_pipelines " + hashlib.sha256((TABLES + FUNCTIONS + TRIGGERS).encode()).hexdigest()
+
+_DIFFERING = """
+SELECT o.oid::bigint, format('%%I.%%I', d ->> 'schema', d ->> 'name'), d -> 'columns', h.columns
+  FROM unnest(%(oids)s::oid[]) AS o(oid)
+ CROSS JOIN LATERAL carbon.describe_relation(o.oid) AS d
+  LEFT JOIN LATERAL (SELECT * FROM carbon.ddl_history r
+                      WHERE r.oid = o.oid ORDER BY r.id DESC LIMIT 1) AS h ON true
+ WHERE d IS NOT NULL
+   AND (%(everything)s OR h.id IS NULL
+        OR (h.schema, h.name, h.kind, h.replica_identity, h.partition_parent, h.columns)
+           IS DISTINCT FROM (d ->> 'schema', d ->> 'name', d ->> 'kind', d ->> 'replica_identity',
+                             (d ->> 'partition_parent')::oid, d -> 'columns'))
+ ORDER BY o.oid
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryState:
+    """What is there of the DDL history; ``triggers`` means all of them fire in every session."""
+
+    current: bool
+    triggers: bool
+    superuser: bool
+
+
+def load_history_state(connection: SourceConnection) -> HistoryState:
+    """Read whether schema carbon holds this release's objects and whether its triggers fire."""
+    row = connection.execute(
+        "SELECT obj_description(to_regnamespace('carbon'), 'pg_namespace') = %s"
+        "   AND to_regclass('carbon.ddl_history') IS NOT NULL"
+        "   AND to_regclass('carbon.capture_state') IS NOT NULL,"
+        " (SELECT count(*) FROM pg_event_trigger"
+        "   WHERE evtname = ANY (%s) AND evtenabled = 'A') = 3,"
+        " (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)",
+        (_MARK, list(TRIGGER_NAMES)),
+    ).fetchone()
+    assert row is not None
+    return HistoryState(current=bool(row[0]), triggers=row[1], superuser=row[2])
+
+
+def ensure_history(connection: SourceConnection) -> bool:
+    """Install or update the history's objects where they differ from this release's.
+
+    Args:
+        connection: In autocommit mode; the objects are made in one transaction.
+
+    Returns:
+        Whether the event triggers are there. Without them, which takes a superuser or a managed
+        service's exception, shapes are recorded by ``record_shapes`` alone, and a table whose owner
+        drops its key keeps its place in the publication of updates.
+
+    Raises:
+        SourcePrivilegeError: Our role may not create schema carbon or change what is in it.
+    """
+    state = load_history_state(connection)
+    if state.current and (state.triggers or not state.superuser):
+        return state.triggers
+    role = connection.info.user
+    try:
+        with connection.transaction():
+            if not state.current:
+                connection.execute(TABLES.encode())
+                connection.execute(FUNCTIONS.encode())
+                comment = sql.SQL("COMMENT ON SCHEMA carbon IS {}").format(sql.Literal(_MARK))
+                connection.execute(comment)
+            return _install_triggers(connection)
+    except psycopg.errors.InsufficientPrivilege as refusal:
+        database = connection.info.dbname
+        remedy = f'GRANT CREATE ON DATABASE "{database}" TO "{role}", or use the schema\'s owner.'
+        what = f"create or update schema carbon in {describe_session(connection)}"
+        raise SourcePrivilegeError(role, what=what, remedy=remedy) from refusal
+
+
+def _install_triggers(connection: SourceConnection) -> bool:
+    try:
+        with connection.transaction():
+            connection.execute(TRIGGERS.encode())
+    except psycopg.errors.InsufficientPrivilege:
+        return False
+    return True
+
+
+def record_shapes(
+    connection: SourceConnection, oids: Sequence[int], *, everything: bool = False
+) -> tuple[int, ...]:
+    """Record the shape of each relation whose newest row is missing or differs.
+
+    Each table is locked against DDL before it is described again, until the transaction ends: a row
+    committed after a trigger's row must not be older than it.
+
+    Args:
+        connection: Inside the caller's transaction.
+        oids: Relations.
+        everything: Record them all, for a slot that was made after the existing rows.
+
+    Returns:
+        The oids of the relations that got a row.
+
+    Raises:
+        SourceLockedError: A table was locked for longer than lock_timeout.
+        TableMissingError: A table was dropped in this moment.
+    """
+    for _, label, *_ in _differing(connection, oids, everything=everything):
+        try:
+            connection.execute(
+                sql.SQL("SELECT FROM ONLY {} WHERE false").format(
+                    sql.SQL(
+                        label
+                    )  # quoted by format('%I.%I'); the lock lasts as the transaction does
+                )
+            )
+        except psycopg.errors.LockNotAvailable as refusal:
+            raise SourceLockedError(label) from refusal
+        except psycopg.errors.UndefinedTable as missing:
+            raise TableMissingError(label, location=describe_session(connection)) from missing
+    recorded: list[int] = []
+    for oid, _, columns, before in _differing(connection, oids, everything=everything):
+        rewritten = before is not None and may_have_rewritten(before, columns)
+        connection.execute(
+            "SELECT carbon.record_relation(%s::bigint::oid, %s, %s)", (oid, SETUP_TAG, rewritten)
+        )
+        recorded.append(oid)
+    return tuple(recorded)
+
+
+def _differing(
+    connection: SourceConnection, oids: Sequence[int], *, everything: bool
+) -> list[tuple[Any, ...]]:
+    arguments = {"oids": list(oids), "everything": everything}
+    return connection.execute(_DIFFERING.encode(), arguments).fetchall()
+
+
+def may_have_rewritten(
+    before: Iterable[Mapping[str, Any]], now: Iterable[Mapping[str, Any]]
+) -> bool:
+    """Whether rows may have changed without events between two recorded shapes of a table.
+
+    The triggers know; the cross-check errs on the side of a re-copy: when a column's type differs,
+    and when a new column has a default that is no constant (a constant leaves a missing value).
+    """
+    types = {column["attnum"]: column["type"] for column in before}
+    return any(
+        types[column["attnum"]] != column["type"]
+        if column["attnum"] in types
+        else column["missing_value"] is None
+        and (column["default"] is not None or column["generated"] == "s")
+        for column in now
+    )
+
+
+def load_recorded_relations(
+    connection: SourceConnection, oids: Sequence[int]
+) -> dict[int, SourceRelation]:
+    """The newest recorded shape of each relation, by oid."""
+    rows = connection.execute(
+        "SELECT DISTINCT ON (h.oid) to_jsonb(h) FROM carbon.ddl_history h"
+        " WHERE h.oid = ANY (%s::oid[]) ORDER BY h.oid, h.id DESC",
+        (list(oids),),
+    ).fetchall()
+    relations = [relation_from_history(row[0]) for row in rows]
+    return {relation.oid: relation for relation in relations}
+
+
+def load_renamed_to(connection: SourceConnection, schema: str, name: str) -> str | None:
+    """What a table that was recorded as ``schema.name`` is called now, if it still exists."""
+    readable = connection.execute("SELECT to_regclass('carbon.ddl_history') IS NOT NULL").fetchone()
+    if not readable or not readable[0]:
+        return None
+    row = connection.execute(
+        "SELECT n.nspname || '.' || c.relname FROM carbon.ddl_history h"
+        " JOIN pg_class c ON c.oid = h.oid JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE h.schema = %s AND h.name = %s ORDER BY h.id DESC LIMIT 1",
+        (schema, name),
+    ).fetchone()
+    return row[0] if row else None

@@ -1,0 +1,221 @@
+"""The SQL objects behind the DDL history: tables, functions and event triggers in schema carbon.
+
+What belongs here: their text, and nothing that runs it. What does not: installing them and reading
+the history (``ddl_history.py``).
+
+Invariant: the application's DDL and DML never fail because of us. Each trigger body catches every
+error (a cancelled statement stays cancelled), waits half a second at most for a lock, reads no
+table of ours (a read would take part in the conflict checks of SERIALIZABLE transactions), and
+writes its row after it has done what DML depends on: a table that lost its replica identity leaves
+the publication of updates in the same transaction, whether or not a row can be written.
+
+Everything runs as its owner with a fixed search_path, so that no role can put an object of its own
+in the place of ours, and with our text settings, so that defaults read the same in any session.
+"""
+
+from carbon_pipelines.source.relation import DESCRIBE, FORMAT_VERSION
+
+TRIGGER_NAMES = ("carbon_ddl_command_end", "carbon_sql_drop", "carbon_table_rewrite")
+
+# The version numbers of a history that was dropped and made again must not repeat those that
+# topics and table snapshots hold: the sequence starts at the time in milliseconds.
+TABLES = """
+CREATE SCHEMA IF NOT EXISTS carbon;
+CREATE TABLE IF NOT EXISTS carbon.capture_state (
+  slot_name text PRIMARY KEY,
+  described boolean NOT NULL,  -- the slot has been sent a row for every table
+  settled boolean NOT NULL     -- what ran before the last change of slot or list has ended
+);
+DO $do$ BEGIN
+  IF to_regclass('carbon.ddl_history') IS NULL THEN
+    DROP SEQUENCE IF EXISTS carbon.schema_version;
+    EXECUTE format('CREATE SEQUENCE carbon.schema_version START %s',
+                   (extract(epoch FROM clock_timestamp()) * 1000)::bigint);
+    CREATE TABLE carbon.ddl_history (
+      id bigint PRIMARY KEY DEFAULT nextval('carbon.schema_version'),
+      format_version integer NOT NULL,
+      oid oid NOT NULL,
+      schema text NOT NULL,
+      name text NOT NULL,
+      kind text NOT NULL,
+      replica_identity text NOT NULL,
+      partition_parent oid,
+      columns jsonb NOT NULL,
+      rewritten boolean NOT NULL,
+      command_tag text NOT NULL,
+      recorded_at timestamptz NOT NULL DEFAULT clock_timestamp()
+    );
+    CREATE INDEX ddl_history_oid ON carbon.ddl_history (oid, id);
+    UPDATE carbon.capture_state SET described = false;
+  END IF;
+END $do$;
+"""
+
+_SETTINGS = """
+  SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO,YMD' SET intervalstyle = 'postgres'
+  SET timezone = 'UTC' SET extra_float_digits = 3 SET bytea_output = 'hex' SET lc_monetary = 'C'
+  SET xmlbinary = 'base64' SET lock_timeout = '500ms'"""
+
+_DESCRIBE_FUNCTION = (
+    "CREATE OR REPLACE FUNCTION carbon.describe_relation(relation oid) RETURNS jsonb LANGUAGE sql"
+    f" STABLE SET search_path = pg_catalog, pg_temp AS $f$ {DESCRIBE % {'relation': '$1'}} $f$;"
+)
+
+_TRIGGER_FUNCTIONS = """
+CREATE OR REPLACE FUNCTION carbon.record_relation(relation oid, tag text, rewritten boolean)
+RETURNS bigint LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $f$
+  INSERT INTO carbon.ddl_history (format_version, oid, schema, name, kind, replica_identity,
+                                  partition_parent, columns, rewritten, command_tag)
+  SELECT (d ->> 'format_version')::int, $1, d ->> 'schema', d ->> 'name', d ->> 'kind',
+         d ->> 'replica_identity', (d ->> 'partition_parent')::oid, d -> 'columns', $3, $2
+    FROM carbon.describe_relation($1) AS d WHERE d IS NOT NULL
+  RETURNING id $f$;
+
+-- Takes tables that have lost their replica identity out of the publications of updates, so that
+-- the application's UPDATE goes on working, and returns them.
+CREATE OR REPLACE FUNCTION carbon.demote_keyless_tables()
+RETURNS SETOF oid LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  lost record;
+BEGIN
+  FOR lost IN
+    SELECT c.oid, format('%I.%I', n.nspname, c.relname) AS label, p.pubname
+      FROM pg_publication p
+      JOIN pg_publication_rel r ON r.prpubid = p.oid
+      JOIN pg_class c ON c.oid = r.prrelid
+      JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE starts_with(p.pubname, 'carbon_') AND (p.pubupdate OR p.pubdelete)
+       AND c.relkind = 'r' AND c.relreplident <> 'f'
+       AND NOT EXISTS (
+         SELECT 1 FROM pg_index k
+          WHERE k.indrelid = c.oid AND k.indisvalid AND k.indisunique AND k.indimmediate
+            AND k.indpred IS NULL
+            AND CASE c.relreplident WHEN 'd' THEN k.indisprimary WHEN 'i' THEN k.indisreplident
+                ELSE false END)
+  LOOP
+    EXECUTE format('ALTER PUBLICATION %I DROP TABLE ONLY %s', lost.pubname, lost.label);
+    BEGIN
+      EXECUTE format('ALTER PUBLICATION %I ADD TABLE ONLY %s', lost.pubname || '_keyless',
+                     lost.label);
+    EXCEPTION WHEN OTHERS THEN
+      RAISE LOG 'carbon: % was not added to %_keyless: %', lost.label, lost.pubname, SQLERRM;
+    END;
+    RETURN NEXT lost.oid;
+  END LOOP;
+END $f$;
+
+CREATE OR REPLACE FUNCTION carbon.on_ddl_command_end()
+RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER{settings} AS $f$
+DECLARE
+  demoted oid[];
+  rewritten text[];
+BEGIN
+  BEGIN
+    demoted := ARRAY(SELECT carbon.demote_keyless_tables());
+  EXCEPTION WHEN OTHERS THEN
+    RAISE LOG 'carbon: replica identities were not checked: %', SQLERRM;
+  END;
+  rewritten := string_to_array(current_setting('carbon.rewritten', true), ',');
+  PERFORM set_config('carbon.rewritten', '', true);
+  -- An ALTER on a parent reports the parent alone, one on a schema or a type those alone.
+  PERFORM carbon.record_relation(published.oid, tg_tag,
+                                  coalesce(published.oid::text = ANY (rewritten), false))
+     FROM (
+    WITH RECURSIVE command AS (SELECT c.classid, c.objid FROM pg_event_trigger_ddl_commands() c),
+    type(oid) AS (
+      SELECT t.oid FROM command JOIN pg_type t
+          ON (classid = 'pg_type'::regclass AND t.oid = objid)
+          OR (classid = 'pg_class'::regclass AND t.typrelid = objid)
+       WHERE tg_tag IN ('ALTER TYPE', 'ALTER DOMAIN')
+      UNION
+      SELECT t.oid FROM type JOIN pg_type t
+          ON t.typbasetype = type.oid OR (t.typelem = type.oid AND t.typlen = -1)),
+    relation(oid) AS (
+      (SELECT objid FROM command WHERE classid = 'pg_class'::regclass
+       UNION SELECT unnest(demoted)
+       UNION SELECT c.oid FROM command JOIN pg_class c ON c.relnamespace = objid
+              WHERE classid = 'pg_namespace'::regclass
+       UNION SELECT a.attrelid FROM type JOIN pg_attribute a ON a.atttypid = type.oid
+       UNION SELECT unnest(rewritten)::oid)
+      UNION
+      SELECT i.inhrelid FROM relation JOIN pg_inherits i ON i.inhparent = relation.oid)
+    SELECT DISTINCT relation.oid
+      FROM relation JOIN pg_publication_rel r ON r.prrelid = relation.oid
+      JOIN pg_publication p ON p.oid = r.prpubid
+     WHERE starts_with(p.pubname, 'carbon_')) AS published;
+EXCEPTION WHEN OTHERS THEN
+  RAISE LOG 'carbon: % was not recorded: %', tg_tag, SQLERRM;
+END $f$;
+
+-- An ALTER TABLE that drops something is recorded by the function above.
+CREATE OR REPLACE FUNCTION carbon.on_sql_drop()
+RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER{settings} AS $f$
+DECLARE
+  demoted oid[];
+BEGIN
+  IF tg_tag = 'ALTER TABLE' OR NOT EXISTS (
+    SELECT 1 FROM pg_event_trigger_dropped_objects() WHERE NOT is_temporary
+       AND object_type IN ('table', 'index', 'table constraint', 'table column'))
+  THEN
+    RETURN;
+  END IF;
+  BEGIN
+    demoted := ARRAY(SELECT carbon.demote_keyless_tables());
+  EXCEPTION WHEN OTHERS THEN
+    RAISE LOG 'carbon: replica identities were not checked: %', SQLERRM;
+  END;
+  INSERT INTO carbon.ddl_history (format_version, oid, schema, name, kind, replica_identity,
+                                  columns, rewritten, command_tag)
+  SELECT DISTINCT {format_version}, t.objid, t.schema_name, t.object_name, 'r', 'n', '[]'::jsonb,
+         false, tg_tag
+    FROM pg_event_trigger_dropped_objects() t
+    JOIN pg_event_trigger_dropped_objects() p
+      ON p.object_type = 'publication relation' AND starts_with(p.address_args[1], 'carbon_')
+     AND p.address_names = ARRAY[t.schema_name, t.object_name]
+   WHERE t.object_type = 'table';
+  PERFORM carbon.record_relation(altered.oid, tg_tag, false)
+     FROM (SELECT unnest(demoted) AS oid
+           UNION SELECT d.objid FROM pg_event_trigger_dropped_objects() d
+                   JOIN pg_publication_rel r ON r.prrelid = d.objid
+                   JOIN pg_publication p ON p.oid = r.prpubid
+                  WHERE d.object_type = 'table column'
+                    AND starts_with(p.pubname, 'carbon_')) AS altered;
+EXCEPTION WHEN OTHERS THEN
+  RAISE LOG 'carbon: % was not recorded: %', tg_tag, SQLERRM;
+END $f$;
+
+-- Notes, until the end of the command, which tables' rows change without events: reasons are bits,
+-- 2 a default and 4 a type; 1 persistence and 8 access method leave the rows as they are.
+CREATE OR REPLACE FUNCTION carbon.on_table_rewrite()
+RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER{settings} AS $f$
+BEGIN
+  IF pg_event_trigger_table_rewrite_reason() & 6 <> 0 THEN
+    PERFORM set_config('carbon.rewritten',
+      concat_ws(',', nullif(current_setting('carbon.rewritten', true), ''),
+                pg_event_trigger_table_rewrite_oid()::text), true);
+  END IF;
+EXCEPTION WHEN OTHERS THEN
+  RAISE LOG 'carbon: a rewrite was not noted: %', SQLERRM;
+END $f$;
+
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA carbon FROM PUBLIC;
+"""
+
+TRIGGERS = """
+DROP EVENT TRIGGER IF EXISTS carbon_ddl_command_end;
+CREATE EVENT TRIGGER carbon_ddl_command_end ON ddl_command_end
+  WHEN TAG IN ('ALTER TABLE', 'ALTER SCHEMA', 'ALTER TYPE', 'ALTER DOMAIN')
+  EXECUTE FUNCTION carbon.on_ddl_command_end();
+DROP EVENT TRIGGER IF EXISTS carbon_sql_drop;
+CREATE EVENT TRIGGER carbon_sql_drop ON sql_drop EXECUTE FUNCTION carbon.on_sql_drop();
+DROP EVENT TRIGGER IF EXISTS carbon_table_rewrite;
+CREATE EVENT TRIGGER carbon_table_rewrite ON table_rewrite
+  EXECUTE FUNCTION carbon.on_table_rewrite();
+ALTER EVENT TRIGGER carbon_ddl_command_end ENABLE ALWAYS;
+ALTER EVENT TRIGGER carbon_sql_drop ENABLE ALWAYS;
+ALTER EVENT TRIGGER carbon_table_rewrite ENABLE ALWAYS;
+"""
+
+FUNCTIONS = _DESCRIBE_FUNCTION + _TRIGGER_FUNCTIONS.replace("{settings}", _SETTINGS).replace(
+    "{format_version}", str(FORMAT_VERSION)
+)

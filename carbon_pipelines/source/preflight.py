@@ -1,0 +1,302 @@
+"""What has to be true of a server and its tables before anything of ours is created there.
+
+What belongs here: facts read in as few queries as possible, and pure checks of them, each with an
+error of its own. What does not: the checks of the slot (``slot.py``), and doing anything.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from carbon_pipelines.catalog.table import TableSpec
+from carbon_pipelines.errors import (
+    GeneratedKeyError,
+    KeyMismatchError,
+    KeyMissingError,
+    NoFreeSenderError,
+    PartitionedTableError,
+    SourcePrivilegeError,
+    SourceServerError,
+    TableKindError,
+    TableMissingError,
+    WalLevelError,
+)
+from carbon_pipelines.source.connection import SourceConnection, describe_session
+from carbon_pipelines.source.ddl_history import TableName, load_renamed_to
+
+OLDEST_VERSION, NEWEST_VERSION = 15, 18
+
+_KINDS = {
+    "v": "a view",
+    "m": "a materialized view",
+    "f": "a foreign table",
+    "S": "a sequence",
+    "c": "a composite type",
+}
+_PERSISTENCE = {"u": "an unlogged table", "t": "a temporary table"}
+_IDENTITIES = {"d": "DEFAULT", "i": "USING INDEX", "f": "FULL", "n": "NOTHING"}
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """A server and what our role may do on it; ``version`` is like 180004."""
+
+    location: str
+    role: str
+    version: int
+    in_recovery: bool
+    encoding: str
+    wal_level: str
+    may_replicate: bool
+    may_create: bool
+    slots_limit: int
+    slots_used: int
+    senders_limit: int
+    senders_used: int
+
+
+@dataclass(frozen=True, slots=True)
+class TableFacts:
+    """A relation of a declared table's name.
+
+    Attributes:
+        owned: Whether our role owns it, which ALTER PUBLICATION ADD TABLE asks for.
+        unreadable: Columns that our role may not SELECT.
+        row_security: Whether policies hide rows from our role.
+        identity: Columns of the replica identity's index; none for FULL and NOTHING.
+        keys: Column sets of all unique, valid, immediate indexes over columns that are never NULL.
+        unpublished: Generated columns that this server does not send.
+    """
+
+    oid: int
+    kind: str
+    persistence: str
+    owned: bool
+    unreadable: tuple[str, ...]
+    row_security: bool
+    replica_identity: str
+    identity: tuple[str, ...]
+    keys: tuple[frozenset[str], ...]
+    unpublished: tuple[str, ...]
+
+
+def load_server_facts(connection: SourceConnection) -> ServerFacts:
+    """Read the facts that ``check_server`` judges."""
+    row = connection.execute(
+        """
+        SELECT pg_is_in_recovery(), current_setting('server_encoding'),
+               current_setting('wal_level'),
+               r.rolsuper OR r.rolreplication OR EXISTS (
+                 SELECT 1 FROM pg_roles m WHERE m.rolname = 'rds_replication'
+                    AND pg_has_role(m.oid, 'USAGE')),
+               has_database_privilege(current_database(), 'CREATE'),
+               current_setting('max_replication_slots')::int,
+               (SELECT count(*) FROM pg_replication_slots),
+               current_setting('max_wal_senders')::int, (SELECT count(*) FROM pg_stat_replication)
+          FROM pg_roles r WHERE r.rolname = current_user
+        """
+    ).fetchone()
+    assert row is not None
+    info = connection.info
+    return ServerFacts(describe_session(connection), info.user, info.server_version, *row)
+
+
+def load_table_facts(
+    connection: SourceConnection, names: Iterable[TableName]
+) -> dict[TableName, TableFacts]:
+    """Read the facts of those of the named relations that exist."""
+    pairs = list(names)
+    rows = connection.execute(
+        """
+        SELECT n.nspname, c.relname, c.oid::bigint, c.relkind, c.relpersistence,
+               pg_has_role(c.relowner, 'USAGE'),
+               ARRAY(SELECT a.attname::text FROM pg_attribute a
+                      WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+                        AND NOT (has_schema_privilege(n.oid, 'USAGE')
+                                 AND has_column_privilege(c.oid, a.attnum, 'SELECT'))
+                      ORDER BY a.attnum),
+               row_security_active(c.oid), c.relreplident,
+               (SELECT coalesce(jsonb_agg(jsonb_build_array(
+                   CASE c.relreplident WHEN 'd' THEN k.indisprimary WHEN 'i' THEN k.indisreplident
+                        ELSE false END, columns.names, columns.never_null)), '[]')
+                  FROM pg_index k CROSS JOIN LATERAL (
+                    SELECT array_agg(a.attname ORDER BY key.place) AS names,
+                           bool_and(coalesce(a.attnotnull, false)) AS never_null
+                      FROM unnest(k.indkey[0:k.indnkeyatts - 1])
+                           WITH ORDINALITY AS key(attnum, place)
+                      LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = key.attnum
+                  ) AS columns
+                 WHERE k.indrelid = c.oid AND k.indisvalid AND k.indisunique AND k.indimmediate
+                   AND k.indpred IS NULL),
+               ARRAY(SELECT a.attname::text FROM pg_attribute a
+                      WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+                        AND a.attgenerated <> '' AND NOT (a.attgenerated = 's'
+                        AND current_setting('server_version_num')::int >= 180000)
+                      ORDER BY a.attnum)
+          FROM unnest(%s::text[], %s::text[]) AS wanted(schema, name)
+          JOIN pg_namespace n ON n.nspname = wanted.schema
+          JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.name
+        """,
+        ([schema for schema, _ in pairs], [name for _, name in pairs]),
+    ).fetchall()
+    return {
+        (schema, name): TableFacts(
+            oid=oid,
+            kind=kind,
+            persistence=persistence,
+            owned=owned,
+            unreadable=tuple(unreadable),
+            row_security=row_security,
+            replica_identity=replica_identity,
+            identity=next((tuple(columns) for identity, columns, _ in indexes if identity), ()),
+            keys=tuple(frozenset(columns) for _, columns, never_null in indexes if never_null),
+            unpublished=tuple(unpublished),
+        )
+        for (
+            schema, name, oid, kind, persistence, owned, unreadable, row_security,
+            replica_identity, indexes, unpublished,
+        ) in rows
+    }  # fmt: skip
+
+
+def check_server(server: ServerFacts) -> None:
+    """Refuse a server that cannot be captured, and a role that may not.
+
+    Raises:
+        SourceServerError: Its version is not supported, it is a standby, or it holds any bytes.
+        WalLevelError: Its WAL holds too little.
+        SourcePrivilegeError: Our role may not replicate.
+    """
+    major = server.version // 10_000
+    if not OLDEST_VERSION <= major <= NEWEST_VERSION:
+        raise SourceServerError(
+            server.location,
+            fact=f"it is PostgreSQL {major}",
+            remedy=f"Use PostgreSQL {OLDEST_VERSION} to {NEWEST_VERSION}.",
+        )
+    if server.in_recovery:
+        raise SourceServerError(
+            server.location,
+            fact="it is a standby, on which no publication can be made",
+            remedy="Point CARBON_SOURCE_<DATABASE>_DSN at the primary.",
+        )
+    if server.encoding == "SQL_ASCII":
+        raise SourceServerError(
+            server.location,
+            fact="its encoding is SQL_ASCII, so that nobody knows what its texts mean",
+            remedy="Move the database to UTF8.",
+        )
+    if server.wal_level != "logical":
+        raise WalLevelError(server.location, found=server.wal_level)
+    if not server.may_replicate:
+        raise SourcePrivilegeError(
+            server.role,
+            what=f"replicate from {server.location}",
+            remedy=f'A superuser has to run: ALTER ROLE "{server.role}" REPLICATION.',
+        )
+
+
+def check_senders(server: ServerFacts) -> None:
+    """Refuse a server on which our capture could not start to read.
+
+    Raises:
+        NoFreeSenderError: All WAL senders are in use.
+    """
+    limit, used = server.senders_limit, server.senders_used
+    if used >= limit:
+        raise NoFreeSenderError(server.location, limit=limit, used=used)
+
+
+def check_ownership(
+    server: ServerFacts, *, creates: bool, added: Sequence[tuple[TableName, TableFacts]]
+) -> None:
+    """Refuse a role that may not make our publications.
+
+    Args:
+        server: Says what the role may do.
+        creates: Whether a publication or schema carbon has to be created.
+        added: Tables that enter a publication.
+
+    Raises:
+        SourcePrivilegeError: It may not create in the database, or does not own a table.
+    """
+    role = server.role
+    if creates and not server.may_create:
+        database = server.location.rpartition("/")[2]
+        raise SourcePrivilegeError(
+            role,
+            what=f"create publications and schema carbon in {server.location}",
+            remedy=f'Its owner has to run: GRANT CREATE ON DATABASE "{database}" TO "{role}".',
+        )
+    for (schema, name), facts in added:
+        if not facts.owned:
+            raise SourcePrivilegeError(
+                role,
+                what=f"publish {schema}.{name}, which it does not own",
+                remedy=f'Make "{role}" a member of the role that owns the table.',
+            )
+
+
+def check_table(table: TableSpec, facts: TableFacts, server: ServerFacts) -> bool:
+    """Refuse a table that cannot be captured as declared.
+
+    Returns:
+        Whether PostgreSQL can publish its updates. False for mode append, and for a mirrored table
+        without a replica identity: whether that is an error depends on what was published before.
+
+    Raises:
+        TableKindError: It is not an ordinary, logged table.
+        SourcePrivilegeError: Our role cannot read all of its rows and columns.
+        KeyMismatchError: The declared key is not what PostgreSQL identifies its rows by.
+        GeneratedKeyError: A key column is never sent.
+    """
+    label = f"{table.source_schema}.{table.source_table}"
+    if facts.kind == "p":
+        raise PartitionedTableError(label)
+    if facts.kind != "r" or facts.persistence != "p":
+        kind = _KINDS.get(facts.kind) or _PERSISTENCE.get(facts.persistence) or facts.kind
+        raise TableKindError(label, kind=kind)
+    _check_readable(label, table, facts, server)
+    if table.mode == "append":
+        return False
+    if facts.replica_identity == "f":
+        if frozenset(table.key) not in facts.keys:
+            found = sorted(facts.keys[0]) if facts.keys else ()
+            raise KeyMismatchError(label, declared=table.key, found=found)
+    elif not facts.identity:
+        return False
+    elif frozenset(table.key) != frozenset(facts.identity):
+        raise KeyMismatchError(label, declared=table.key, found=facts.identity)
+    for column in table.key:
+        if column in facts.unpublished:
+            raise GeneratedKeyError(label, column=column, server_version=server.version)
+    return True
+
+
+def _check_readable(label: str, table: TableSpec, facts: TableFacts, server: ServerFacts) -> None:
+    unreadable = [name for name in facts.unreadable if name not in table.dropped_columns]
+    if unreadable:
+        raise SourcePrivilegeError(
+            server.role,
+            what=f"read {', '.join(unreadable)} of {label}",
+            remedy=f'Its owner has to run: GRANT SELECT ON {label} TO "{server.role}", and GRANT '
+            "USAGE on its schema.",
+        )
+    if facts.row_security:
+        raise SourcePrivilegeError(
+            server.role,
+            what=f"read all rows of {label}: row-level security hides some",
+            remedy=f'A superuser has to run: ALTER ROLE "{server.role}" BYPASSRLS.',
+        )
+
+
+def missing_table(connection: SourceConnection, table: TableSpec) -> TableMissingError:
+    """The error for a declared table that does not exist, with its new name if it was renamed."""
+    renamed_to = load_renamed_to(connection, table.source_schema, table.source_table)
+    label = f"{table.source_schema}.{table.source_table}"
+    return TableMissingError(label, location=describe_session(connection), renamed_to=renamed_to)
+
+
+def missing_key(table: TableSpec, facts: TableFacts) -> KeyMissingError:
+    """The error for a table that was never published and has no replica identity."""
+    label = f"{table.source_schema}.{table.source_table}"
+    return KeyMissingError(label, replica_identity=_IDENTITIES[facts.replica_identity])

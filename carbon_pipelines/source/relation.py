@@ -1,0 +1,251 @@
+"""What a source table looks like: its columns, their types and its replica identity.
+
+What belongs here: the shape of one relation, read from the catalogs or from its DDL history. What
+does not: when a shape is recorded (``ddl_history.py``) and what the lake makes of a type.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from carbon_pipelines.errors import TableMissingError
+from carbon_pipelines.source.connection import SourceConnection, describe_session
+
+FORMAT_VERSION = 1
+
+# The one description of a relation. The DDL triggers, the polling cross-check and load_relation all
+# evaluate this text, so that their answers can be compared. %(relation)s is replaced by an
+# expression of type oid.
+#
+# It only reads catalogs: pg_get_replica_identity_index() would open the relation, and so make the
+# application's DDL wait for a lock of somebody else; the identity's index is found by the same
+# conditions in pg_index. pg_get_expr() does open it, under the caller's lock_timeout.
+#
+# A type is a chain, from the declared type over its domains' bases and its arrays' elements to the
+# innermost one: each link has at most one next.
+DESCRIBE = """
+SELECT jsonb_build_object(
+  'format_version', 1, 'oid', c.oid::bigint, 'schema', n.nspname, 'name', c.relname,
+  'kind', c.relkind, 'replica_identity', c.relreplident,
+  'partition_parent', (SELECT i.inhparent::bigint FROM pg_catalog.pg_inherits i
+                        WHERE i.inhrelid = c.oid AND c.relispartition),
+  'columns', coalesce((
+    SELECT jsonb_agg(jsonb_build_object(
+      'attnum', a.attnum, 'name', a.attname, 'nullable', NOT a.attnotnull,
+      'default', CASE WHEN a.attgenerated = '' THEN pg_get_expr(d.adbin, d.adrelid) END,
+      'missing_value', CASE WHEN a.atthasmissing THEN (a.attmissingval::text::text[])[1] END,
+      'key_position', (SELECT p.key_position  -- an int2vector counts from 0
+                         FROM array_position(k.indkey::int2[], a.attnum) AS p(key_position)
+                        WHERE p.key_position < k.indnkeyatts),
+      'generated', a.attgenerated,
+      'published', a.attgenerated = '' OR (a.attgenerated = 's'
+                   AND current_setting('server_version_num')::int >= 180000),
+      'type', (
+        WITH RECURSIVE chain(depth, oid, typmod) AS (
+          SELECT 0, a.atttypid, a.atttypmod
+          UNION ALL
+          SELECT chain.depth + 1,
+                 CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.typelem END,
+                 CASE WHEN t.typtype = 'd' AND t.typtypmod >= 0 THEN t.typtypmod
+                      ELSE chain.typmod END
+            FROM chain JOIN pg_catalog.pg_type t ON t.oid = chain.oid
+           WHERE t.typtype = 'd'
+              OR EXISTS (SELECT 1 FROM pg_catalog.pg_type e
+                          WHERE e.oid = t.typelem AND e.typarray = t.oid))
+        SELECT jsonb_agg(jsonb_build_object(
+                 'oid', chain.oid::bigint, 'typmod', chain.typmod,
+                 'name', format_type(chain.oid, chain.typmod),
+                 'kind', t.typtype, 'base_name', t.typname) ORDER BY chain.depth)
+          FROM chain JOIN pg_catalog.pg_type t ON t.oid = chain.oid)
+      ) ORDER BY a.attnum)
+      FROM pg_catalog.pg_attribute a
+      LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), '[]'))
+  FROM pg_catalog.pg_class c
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN pg_catalog.pg_index k
+    ON k.indrelid = c.oid AND k.indisvalid AND k.indisunique AND k.indimmediate
+   AND k.indpred IS NULL
+   AND CASE c.relreplident WHEN 'd' THEN k.indisprimary WHEN 'i' THEN k.indisreplident
+       ELSE false END
+ WHERE c.oid = %(relation)s
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceType:
+    """A column's type, with domains resolved to what they are made of.
+
+    Attributes:
+        oid: The declared type, which may be a domain; pgoutput sends the same.
+        typmod: Of the resolved type (numeric's precision and scale, varchar's length), or -1.
+        name: ``format_type`` of the resolved type, like ``numeric(10,2)`` or ``public.mood[]``.
+        kind: pg_type.typtype of the resolved type: b base, e enum, c composite, r range,
+            m multirange, p pseudo; never d.
+        base_name: pg_type.typname of the resolved type, like ``int4``, ``numeric``, ``_int4``.
+        element: The element's type if this is an array.
+    """
+
+    oid: int
+    typmod: int
+    name: str
+    kind: str
+    base_name: str
+    element: "SourceType | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class SourceColumn:
+    """A live column that replication sends.
+
+    ``attnum`` survives a RENAME and is never used again. ``key_position`` counts from 0 in the
+    replica identity's index. ``missing_value`` is the text of the constant that an ADD COLUMN gave
+    to the rows that existed, for which no event is sent.
+    """
+
+    attnum: int
+    name: str
+    type: SourceType
+    nullable: bool
+    key_position: int | None = None
+    generated: bool = False
+    missing_value: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRelation:
+    """A table's shape.
+
+    Attributes:
+        kind: pg_class.relkind.
+        replica_identity: pg_class.relreplident: d default, i index, f full, n nothing.
+        columns: In attnum order. Columns that this server never sends (virtual generated ones, and
+            before PostgreSQL 18 every generated one) are left out; none at all: it was dropped.
+        version: The row of carbon.ddl_history that has this shape, 0 if there is none.
+        rewritten: The DDL may have changed rows without an event for them (ALTER TYPE, a volatile
+            default): a copy from before it is stale.
+    """
+
+    oid: int
+    schema: str
+    name: str
+    kind: str
+    replica_identity: str
+    columns: tuple[SourceColumn, ...]
+    version: int = 0
+    rewritten: bool = False
+
+    @property
+    def label(self) -> str:
+        """Schema and name as messages spell them, like ``public.price_tick``."""
+        return f"{self.schema}.{self.name}"
+
+    @property
+    def dropped(self) -> bool:
+        """Whether this records the table's end."""
+        return not self.columns
+
+    @property
+    def identity_columns(self) -> tuple[str, ...]:
+        """Names of the replica identity's columns in index order; none for FULL and NOTHING."""
+        key = [column for column in self.columns if column.key_position is not None]
+        return tuple(column.name for column in sorted(key, key=lambda c: c.key_position or 0))
+
+
+def load_relation(connection: SourceConnection, schema: str, name: str) -> SourceRelation:
+    """Read a relation's shape now, and its version if its newest recorded shape is the same.
+
+    Args:
+        connection: One of ours: its search_path decides how types are spelled.
+        schema: As in PostgreSQL, any characters.
+        name: As in PostgreSQL, any characters.
+
+    Raises:
+        TableMissingError: No such relation exists.
+    """
+    query = DESCRIBE % {
+        "relation": "(SELECT r.oid FROM pg_catalog.pg_class r JOIN pg_catalog.pg_namespace s"
+        " ON s.oid = r.relnamespace WHERE s.nspname = %(schema)s AND r.relname = %(name)s)"
+    }
+    row = connection.execute(query.encode(), {"schema": schema, "name": name}).fetchone()
+    if row is None:
+        label = f"{schema}.{name}"
+        raise TableMissingError(label, location=describe_session(connection))
+    relation = relation_from_history(row[0])
+    recorded = load_recorded(connection, relation.oid)
+    if recorded and replace(recorded, version=0, rewritten=False) == relation:
+        return replace(relation, version=recorded.version, rewritten=recorded.rewritten)
+    return relation
+
+
+def load_recorded(connection: SourceConnection, oid: int) -> SourceRelation | None:
+    """The newest recorded shape of a relation; None if there is none, or we may not read it."""
+    readable = connection.execute(
+        "SELECT has_table_privilege(to_regclass('carbon.ddl_history'), 'SELECT')"
+        " AND has_schema_privilege(to_regnamespace('carbon'), 'USAGE')"
+    ).fetchone()
+    if not readable or not readable[0]:
+        return None
+    row = connection.execute(
+        "SELECT to_jsonb(h) FROM carbon.ddl_history h WHERE oid = %s ORDER BY id DESC LIMIT 1",
+        (oid,),
+    ).fetchone()
+    return relation_from_history(row[0]) if row else None
+
+
+def relation_from_history(document: Mapping[str, Any]) -> SourceRelation:
+    """Build a relation from a row of carbon.ddl_history.
+
+    Args:
+        document: The row's columns by name, as in an envelope's ``after``; ``columns`` is a list or
+            the JSON text of one. A description that is not recorded yet has no ``id``.
+
+    Raises:
+        ValueError: The row has another format version.
+    """
+    if document["format_version"] != FORMAT_VERSION:
+        reason = (
+            f"a row of carbon.ddl_history has format version {document['format_version']}, "
+            f"and this release reads version {FORMAT_VERSION}"
+        )
+        raise ValueError(reason)
+    columns = document["columns"]
+    if isinstance(columns, str):
+        columns = json.loads(columns)
+    return SourceRelation(
+        oid=document["oid"],
+        schema=document["schema"],
+        name=document["name"],
+        kind=document["kind"],
+        replica_identity=document["replica_identity"],
+        columns=tuple(_column(column) for column in columns if column["published"]),
+        version=document.get("id") or 0,
+        rewritten=bool(document.get("rewritten")),
+    )
+
+
+def _column(document: Mapping[str, Any]) -> SourceColumn:
+    return SourceColumn(
+        attnum=document["attnum"],
+        name=document["name"],
+        type=_type(document["type"]),
+        nullable=document["nullable"],
+        key_position=document["key_position"],
+        generated=document["generated"] != "",
+        missing_value=document["missing_value"],
+    )
+
+
+def _type(chain: Sequence[Mapping[str, Any]]) -> SourceType:
+    """Fold the chain of a type (see DESCRIBE): domains are skipped, elements are nested."""
+    depth = next(depth for depth, link in enumerate(chain) if link["kind"] != "d")
+    resolved, rest = chain[depth], chain[depth + 1 :]
+    return SourceType(
+        oid=chain[0]["oid"],
+        typmod=resolved["typmod"],
+        name=resolved["name"],
+        kind=resolved["kind"],
+        base_name=resolved["base_name"],
+        element=_type(rest) if rest else None,
+    )

@@ -1,0 +1,289 @@
+"""Making a source database ready for capture, and keeping it so.
+
+What belongs here: the order of the steps. What does not: the steps themselves (``preflight.py``,
+``publication.py``, ``ddl_history.py``, ``slot.py``, ``visibility.py``).
+
+The order, and why:
+1. Every check, before anything is created.
+2. Publications, committed. Then the slot: PostgreSQL 15 fails for ever at the creation of a
+   publication that is younger than the slot.
+3. A row of DDL history for each table *after* the slot exists, so that the stream has it; for a
+   table that joins later, in the transaction that publishes it, so that its row comes before its
+   events.
+4. The barrier: every transaction that ran before the last change has ended. Only then may a source
+   snapshot be taken.
+Steps 3 and 4 are remembered as unfinished in carbon.capture_state, in the transaction that makes
+them necessary: a crash in between is made good by the next call.
+"""
+
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+from carbon_pipelines.catalog.database import DatabaseSpec
+from carbon_pipelines.catalog.table import TableSpec
+from carbon_pipelines.errors import CatalogError, SourceLockedError
+from carbon_pipelines.source.connection import (
+    SourceConnection,
+    SourceIdentity,
+    load_identity,
+    session,
+)
+from carbon_pipelines.source.ddl_history import (
+    HISTORY_TABLE,
+    TableName,
+    ensure_history,
+    load_history_state,
+    load_recorded_relations,
+    record_shapes,
+)
+from carbon_pipelines.source.preflight import (
+    TableFacts,
+    check_ownership,
+    check_senders,
+    check_server,
+    check_table,
+    load_server_facts,
+    load_table_facts,
+    missing_key,
+    missing_table,
+)
+from carbon_pipelines.source.publication import (
+    PublicationPlan,
+    apply_publications,
+    load_publications,
+    plan_publications,
+    wanted_publications,
+)
+from carbon_pipelines.source.relation import SourceRelation
+from carbon_pipelines.source.slot import (
+    SlotState,
+    check_slot,
+    create_slot,
+    no_free_slot,
+    observe_slot,
+)
+from carbon_pipelines.source.visibility import wait_until_older_transactions_ended
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSetup:
+    """A source that is ready for capture and for source snapshots.
+
+    Attributes:
+        identity: Which database it is; to be remembered with the progress.
+        slot: The state of the slot.
+        slot_created: Whether this call made it: nothing from before can be captured.
+        publications: What this call changed.
+        triggers: Whether event triggers record DDL at its place in the stream.
+        identity_lost: Names of mirrored tables whose owner dropped their key after they had been
+            published. They are in the keyless publication, their updates and deletes are not seen,
+            and their copies are stale from then on, until a key is back and they are copied again.
+        omitted_columns: ``table.column`` of generated columns that this server does not send.
+        relations: The recorded shape of each table, by logical name.
+    """
+
+    identity: SourceIdentity
+    slot: SlotState
+    slot_created: bool
+    publications: PublicationPlan
+    triggers: bool
+    identity_lost: tuple[str, ...]
+    omitted_columns: tuple[str, ...]
+    relations: dict[str, SourceRelation]
+
+    @property
+    def publications_changed(self) -> bool:
+        """Whether this call changed a publication."""
+        return bool(self.publications.steps)
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """How long to wait and how, shared by every wait of one call."""
+
+    deadline: float
+    sleep: Callable[[float], None]
+    clock: Callable[[], float]
+
+    def remaining(self) -> timedelta:
+        return timedelta(seconds=max(0.0, self.deadline - self.clock()))
+
+    def barrier(self, connection: SourceConnection) -> None:
+        wait_until_older_transactions_ended(
+            connection, timeout=self.remaining(), sleep=self.sleep, clock=self.clock
+        )
+
+
+def ensure_source(
+    dsn: str,
+    database: DatabaseSpec,
+    *,
+    timeout: timedelta = timedelta(minutes=5),
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> SourceSetup:
+    """Bring publications, slot and DDL history to what is declared. Idempotent and resumable.
+
+    A call that finds nothing to do writes nothing and waits for nobody.
+
+    Args:
+        dsn: The source database.
+        database: What is declared about it.
+        timeout: For all waits together: the lock against a second call, and older transactions.
+        sleep: Takes seconds.
+        clock: Gives seconds.
+
+    Raises:
+        SourceError: A subclass for each check; see the tree in ``errors.py``.
+        OpenTransactionError: An older transaction did not end in time; a later call goes on.
+    """
+    waiting = _Waiting(clock() + timeout.total_seconds(), sleep, clock)
+    with session(dsn) as connection, _alone(connection, database, waiting):
+        plan, lost, facts, slot = _check(connection, database)
+        triggers = ensure_history(connection)
+        slot_created = slot is None
+        oids = _publish(connection, database, plan, slot_exists=not slot_created)
+        if slot_created:
+            waiting.barrier(connection)  # names what blocks; creating the slot would just hang
+            create_slot(connection, database.slot_name, timeout=waiting.remaining())
+        described, settled = _load_state(connection, database)
+        if not described:
+            with connection.transaction():
+                record_shapes(connection, oids, everything=True)
+                _save_state(connection, database, described=True, settled=False)
+        if not (described and settled):
+            waiting.barrier(connection)
+            _save_state(connection, database, described=True, settled=True)
+        slot = observe_slot(connection, database.slot_name)
+        assert slot is not None
+        recorded = load_recorded_relations(connection, oids)
+        by_name = {(relation.schema, relation.name): relation for relation in recorded.values()}
+        return SourceSetup(
+            identity=load_identity(connection),
+            slot=slot,
+            slot_created=slot_created,
+            publications=plan,
+            triggers=triggers,
+            identity_lost=lost,
+            omitted_columns=tuple(
+                f"{table.name}.{column}"
+                for table in database.tables
+                for column in facts[_name(table)].unpublished
+            ),
+            relations={
+                table.name: by_name[_name(table)]
+                for table in database.tables
+                if _name(table) in by_name
+            },
+        )
+
+
+def _check(
+    connection: SourceConnection, database: DatabaseSpec
+) -> tuple[PublicationPlan, tuple[str, ...], dict[TableName, TableFacts], SlotState | None]:
+    """Make every check; return the plan, tables that lost their identity, facts and the slot."""
+    if database.name.endswith("_keyless"):
+        reason = (
+            f'Database "{database.name}": names that end in "_keyless" are those of publications of '
+            "tables without a key. Nothing was changed. Declare it under another name."
+        )
+        raise CatalogError(reason)
+    server = load_server_facts(connection)
+    check_server(server)
+    slot = observe_slot(connection, database.slot_name)
+    if slot is not None:
+        check_slot(slot, database=connection.info.dbname)
+    elif server.slots_used >= server.slots_limit:
+        raise no_free_slot(connection, database.slot_name)
+    if slot is None or slot.holder_pid is None:
+        check_senders(server)
+    names = (database.publication_name, database.keyless_publication_name)
+    current = load_publications(connection, names)
+    published = {name for publication in current for name in publication.tables}
+    facts = load_table_facts(connection, [_name(table) for table in database.tables])
+    keyed, keyless, lost = {HISTORY_TABLE}, set[TableName](), list[str]()
+    for table in database.tables:
+        name = _name(table)
+        if name not in facts:
+            raise missing_table(connection, table)
+        if check_table(table, facts[name], server):
+            keyed.add(name)
+            continue
+        keyless.add(name)
+        if table.mode == "mirror":
+            if name not in published:
+                raise missing_key(table, facts[name])
+            lost.append(table.name)
+    wanted = wanted_publications(names, keyed, keyless, server_version=server.version)
+    plan = plan_publications(current, wanted)
+    creates = len(current) < len(names) or not load_history_state(connection).current
+    added = [(name, facts[name]) for name in plan.added if name in facts]
+    check_ownership(server, creates=creates, added=added)
+    return plan, tuple(lost), facts, slot
+
+
+def _publish(
+    connection: SourceConnection,
+    database: DatabaseSpec,
+    plan: PublicationPlan,
+    *,
+    slot_exists: bool,
+) -> tuple[int, ...]:
+    """Commit the publications and what has to be remembered of them; return the tables' oids."""
+    with connection.transaction():
+        apply_publications(connection, plan)
+        rows = connection.execute(
+            "SELECT r.prrelid::bigint FROM pg_publication_rel r"
+            " JOIN pg_publication p ON p.oid = r.prpubid WHERE p.pubname = ANY (%s)"
+            " AND r.prrelid <> 'carbon.ddl_history'::regclass ORDER BY r.prrelid",
+            ([database.publication_name, database.keyless_publication_name],),
+        ).fetchall()
+        oids = tuple(row[0] for row in rows)
+        described, _ = _load_state(connection, database)
+        if not slot_exists:
+            _save_state(connection, database, described=False, settled=False)
+        elif plan.steps:
+            _save_state(connection, database, described=described, settled=False)
+        if slot_exists and described:
+            record_shapes(connection, oids)
+    return oids
+
+
+@contextmanager
+def _alone(
+    connection: SourceConnection, database: DatabaseSpec, waiting: _Waiting
+) -> Generator[None]:
+    """Keep a second call for the same PostgreSQL database out; the session's end frees the lock."""
+    query = "SELECT pg_try_advisory_lock(hashtextextended('carbon setup', 0))"
+    while (row := connection.execute(query).fetchone()) and not row[0]:
+        if not waiting.remaining():
+            what = f"the setup of database {database.name}, which another process is at"
+            raise SourceLockedError(what)
+        waiting.sleep(0.2)
+    yield
+
+
+def _load_state(connection: SourceConnection, database: DatabaseSpec) -> tuple[bool, bool]:
+    row = connection.execute(
+        "SELECT described, settled FROM carbon.capture_state WHERE slot_name = %s",
+        (database.slot_name,),
+    ).fetchone()
+    return (row[0], row[1]) if row else (False, False)
+
+
+def _save_state(
+    connection: SourceConnection, database: DatabaseSpec, *, described: bool, settled: bool
+) -> None:
+    connection.execute(
+        "INSERT INTO carbon.capture_state (slot_name, described, settled) VALUES (%s, %s, %s)"
+        " ON CONFLICT (slot_name) DO UPDATE SET described = EXCLUDED.described,"
+        " settled = EXCLUDED.settled",
+        (database.slot_name, described, settled),
+    )
+
+
+def _name(table: TableSpec) -> TableName:
+    return (table.source_schema, table.source_table)

@@ -1,0 +1,227 @@
+"""Reading a topic between two offsets, and what state a topic is in.
+
+What belongs here: read_committed reading of the one partition of a topic, in batches of raw bytes.
+What does not: what the bytes mean, and who remembers how far reading came (the lake's snapshots).
+
+Offsets are not events: transaction markers and aborted events take offsets too. A batch therefore
+says from which offset to go on, and the last one always says ``end_offset``.
+"""
+
+import time
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+
+from confluent_kafka import (
+    Consumer,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import OffsetSpec  # pyright: ignore[reportPrivateImportUsage]
+
+from carbon_pipelines.errors import (
+    OffsetBeyondEndError,
+    OffsetGapError,
+    StreamUnavailableError,
+    TopicMissingError,
+)
+from carbon_pipelines.stream.topics import (
+    LARGEST_EVENT_BYTES,
+    REQUEST_SECONDS,
+    TopicState,
+    open_admin,
+    unavailable,
+)
+
+POLL_SECONDS = 0.02
+"""How long a poll waits to be filled; the broker answers an empty one after half of it."""
+SILENCE_SECONDS = 30.0
+"""Without an answer for this long, reading ends with an error that may be retried."""
+POLL_EVENTS = 10_000
+CAUTIOUS_EVENT_BYTES = 64 << 10
+"""The size events are taken to have until some were seen."""
+
+_EARLIEST: OffsetSpec = OffsetSpec.earliest()  # pyright: ignore[reportAssignmentType]
+_LATEST: OffsetSpec = OffsetSpec.latest()  # pyright: ignore[reportAssignmentType]
+_MISSING = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC})
+
+# Many small fetches cost more than few large ones; the queue bounds memory, not the fetch size.
+_CONSUMER = {
+    "group.id": "carbon-unused",  # required, never joined: offsets live with the data
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "enable.partition.eof": True,
+    "auto.offset.reset": "error",
+    "isolation.level": "read_committed",
+    "check.crcs": False,
+    "fetch.wait.max.ms": int(POLL_SECONDS * 500),
+    "fetch.message.max.bytes": 8 << 20,
+    "fetch.max.bytes": LARGEST_EVENT_BYTES,
+    "receive.message.max.bytes": LARGEST_EVENT_BYTES + (8 << 20),
+    "queued.min.messages": 100_000,
+    "queued.max.messages.kbytes": 48 << 10,
+    "log_level": 0,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RawBatch:
+    """Values of consecutive events; ``next_offset`` is where reading goes on after them."""
+
+    values: list[bytes]
+    offsets: list[int]
+    first_offset: int
+    next_offset: int
+
+
+def load_topic_state(bootstrap: str, topic: str) -> TopicState:
+    """Ask which topic answers to ``topic`` now, and for its offsets.
+
+    Raises:
+        TopicMissingError: None does.
+        StreamUnavailableError: Kafka does not answer (retryable).
+    """
+    admin = open_admin(bootstrap)
+    partition = TopicPartition(topic, 0)
+    with _kafka_errors(bootstrap, topic):
+        described = admin.describe_topics(TopicCollection([topic]), request_timeout=REQUEST_SECONDS)
+        low = admin.list_offsets({partition: _EARLIEST}, request_timeout=REQUEST_SECONDS)
+        high = admin.list_offsets(
+            {partition: _LATEST},
+            isolation_level=IsolationLevel.READ_COMMITTED,
+            request_timeout=REQUEST_SECONDS,
+        )
+        topic_id = str(described[topic].result().topic_id)
+        cluster_id = str(admin.list_topics(topic, timeout=REQUEST_SECONDS).cluster_id)
+        low_offset = low[partition].result().offset
+        return TopicState(topic, topic_id, cluster_id, low_offset, high[partition].result().offset)
+
+
+def read_batches(
+    bootstrap: str,
+    topic: str,
+    start_offset: int,
+    end_offset: int,
+    *,
+    max_events: int = 65_536,
+    max_bytes: int = 64 << 20,
+) -> Iterator[RawBatch]:
+    """Read the committed events from ``start_offset`` to before ``end_offset``, in order.
+
+    Memory is bounded by one batch and the consumer's queue (48 MiB). The last batch has no values
+    if only transaction markers were left.
+
+    Args:
+        bootstrap: Address of Kafka.
+        topic: Its partition 0 is read, without a consumer group.
+        start_offset: First offset.
+        end_offset: At most the read_committed end (``TopicState.high``).
+        max_events: At most so many values to a batch.
+        max_bytes: A batch ends with the value that brings it to so many bytes.
+
+    Raises:
+        OffsetGapError: ``start_offset`` or what follows it has expired.
+        OffsetBeyondEndError: The topic ends before ``start_offset``.
+        TopicMissingError: There is no such topic (any more).
+        StreamUnavailableError: Kafka does not answer (retryable).
+    """
+    with closing(Consumer({**_CONSUMER, "bootstrap.servers": bootstrap})) as consumer:
+        with _kafka_errors(bootstrap, topic):
+            _check_start(consumer, topic, start_offset)
+            consumer.assign([TopicPartition(topic, 0, start_offset)])
+        reading = _Reading(bootstrap, consumer, topic, start_offset, end_offset)
+        while reading.position < end_offset:
+            yield reading.next_batch(max_events, max_bytes)
+
+
+class _Reading:
+    """The state between two batches: ``position`` is the offset to go on from."""
+
+    def __init__(
+        self, bootstrap: str, consumer: Consumer, topic: str, position: int, end: int
+    ) -> None:
+        self._bootstrap, self._consumer, self._topic = bootstrap, consumer, topic
+        self.position, self._end = position, end
+        self._event_bytes = CAUTIOUS_EVENT_BYTES
+
+    def next_batch(self, max_events: int, max_bytes: int) -> RawBatch:
+        """Poll until the batch is full or the end is reached."""
+        values: list[bytes] = []
+        offsets: list[int] = []
+        first, size_bytes = self.position, 0
+        while self.position < self._end and len(values) < max_events and size_bytes < max_bytes:
+            fitting = (max_bytes - size_bytes) // self._event_bytes + 1
+            messages = self._poll(min(max_events - len(values), fitting, POLL_EVENTS))
+            polled = [m.value() or b"" for m in messages]
+            offsets.extend([m.offset() for m in messages])  # pyright: ignore[reportArgumentType]
+            values.extend(polled)
+            polled_bytes = sum(map(len, polled))
+            size_bytes += polled_bytes
+            self._event_bytes = max(1, polled_bytes // max(1, len(polled)))
+        while offsets and offsets[-1] >= self._end:
+            offsets.pop()
+            values.pop()
+        return RawBatch(values, offsets, first, self.position)
+
+    def _poll(self, count: int) -> list[Message]:
+        """At least one event, or an end that has come closer."""
+        silent_until = time.monotonic() + SILENCE_SECONDS
+        while True:
+            with _kafka_errors(self._bootstrap, self._topic):
+                polled = self._consumer.consume(count, POLL_SECONDS)
+            if polled:
+                events = [m for m in polled if m.error() is None]
+                if len(events) < len(polled):
+                    self._heed(polled)
+                if events:
+                    after = (events[-1].offset() or 0) + 1
+                    self.position = min(max(self.position, after), self._end)
+                if events or self.position >= self._end:
+                    return events
+            if time.monotonic() > silent_until:
+                state = (
+                    f"nothing came from {self._topic}[0] for {SILENCE_SECONDS:.0f} s at offset "
+                    f"{self.position}, before {self._end}"
+                )
+                raise StreamUnavailableError(self._bootstrap, state)
+
+    def _heed(self, polled: list[Message]) -> None:
+        """Learn from the messages that are not events how far the partition is read."""
+        for message in polled:
+            error = message.error()
+            if error is None:
+                continue
+            code = error.code()
+            if code == KafkaError._PARTITION_EOF:
+                self.position = min(max(self.position, message.offset() or 0), self._end)
+            elif code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+                _check_start(self._consumer, self._topic, self.position)
+                raise unavailable(self._bootstrap, f"reading {self._topic}", error)
+            elif code in _MISSING:
+                raise TopicMissingError(self._bootstrap, self._topic)
+            else:
+                raise unavailable(self._bootstrap, f"reading {self._topic}", error)
+
+
+def _check_start(consumer: Consumer, topic: str, start: int) -> None:
+    bounds = consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=REQUEST_SECONDS)
+    low, high = bounds or (0, start)
+    if start < low:
+        raise OffsetGapError(topic, first=start, last=low - 1)
+    if start > high:
+        raise OffsetBeyondEndError(topic, start=start, end=high)
+
+
+@contextmanager
+def _kafka_errors(bootstrap: str, topic: str) -> Generator[None]:
+    try:
+        yield
+    except KafkaException as failed:
+        error: KafkaError = failed.args[0]
+        if error.code() in _MISSING:
+            raise TopicMissingError(bootstrap, topic) from failed
+        raise unavailable(bootstrap, f"reading {topic}", error) from failed

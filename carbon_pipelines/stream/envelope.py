@@ -1,0 +1,229 @@
+"""A relation's rows to change events, compiled once for each shape the relation has.
+
+What belongs here: reading a row of pgoutput and writing it as Debezium's JSON envelope, in one pass
+and without a Python object for each value that is not part of the result. What does not: which
+event follows from a message and which position it has (``translate.py``).
+
+An envelope's ``source`` has, besides Debezium's fields, ``commit_lsn`` and ``ordinal`` (the event's
+position), ``schema_version`` (an id of carbon.ddl_history, 0 if none is known) and, if an update
+left TOAST values unchanged, ``unchanged``: the names of their columns joined by U+001F.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from struct import Struct
+
+from carbon_pipelines.source.relation import SourceRelation, SourceType
+from carbon_pipelines.stream.json_values import NULL, Encode, builtin_type, string, value_encoding
+from carbon_pipelines.stream.pgoutput import Relation, RelationColumn
+
+_TEXT, _NULL, _UNCHANGED = b"tnu"
+_SIZE = Struct(">I").unpack_from
+_SEPARATOR = "\x1f"
+
+Row = list[bytes]
+"""What stands between the braces, in pieces: name, value, name, value, for every column."""
+
+RowReader = Callable[[bytes, int], tuple[Row, int, list[int]]]
+"""(message, offset of a tuple) -> row, offset after it, indexes of unchanged columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where events of a relation go; ``label`` names its table in errors."""
+
+    topic: str
+    label: str
+    key: tuple[str, ...] = ()
+    dropped: frozenset[str] = frozenset()
+    is_history: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """A column, compiled: ``name`` is ``"c":`` with its comma, empty if the column is dropped."""
+
+    name: bytes
+    encode: Encode | None
+    null: bytes
+    unavailable: bytes
+
+
+class RelationEncoder:
+    """Encodes rows and events of one relation message.
+
+    The templates take, in this order: what stands in ``before`` or ``after`` where there is
+    something, xid, lsn, commit_lsn, ordinal, ``unchanged`` (see ``unchanged_field``), and ts_ms.
+    """
+
+    __slots__ = (
+        *("changed", "created", "deleted", "key_of", "missing_in_old_key", "moved"),
+        *("read_row", "relation", "target", "truncated", "version"),
+    )
+
+    def __init__(
+        self, database: str, relation: Relation, target: Target, known: SourceRelation | None
+    ) -> None:
+        """Compile.
+
+        Args:
+            database: Logical name, for ``source.db``.
+            relation: The columns that rows have from now on.
+            target: Where events go.
+            known: The relation's newest row of the DDL history, which tells what types are made of.
+        """
+        self.relation, self.target = relation, target
+        self.version = known.version if known is not None else 0
+        types = {column.name: column.type for column in known.columns} if known is not None else {}
+        self.read_row = _compile_reader(_compile_columns(relation, target.dropped, types))
+        key = _key_columns(relation, target)
+        self.key_of = _compile_key(relation, key)
+        self.missing_in_old_key = tuple(c.name for c in key if not c.in_identity)
+        source = _source_template(database, relation, self.version)
+        self.created = _template(b"c", NULL, b"{%b}", source)
+        self.changed = _template(b"u", NULL, b"{%b}", source)
+        self.moved = _template(b"u", b"%b", b"{%b}", source)
+        self.deleted = _template(b"d", b"%b", NULL, source)
+        self.truncated = _template(b"t", NULL, NULL, source)
+
+    def fill_unchanged(
+        self, row: Row, old_row: Row, unchanged: Sequence[int], *, old_is_whole: bool
+    ) -> list[int]:
+        """Take unchanged values from the old row where it carries them.
+
+        Args:
+            row: The new row; changed in place.
+            old_row: The old row.
+            unchanged: Indexes of columns whose value ``row`` lacks.
+            old_is_whole: The old row has all columns (REPLICA IDENTITY FULL), not just the key's.
+
+        Returns:
+            The indexes that are still without a value.
+        """
+        left: list[int] = []
+        for index in unchanged:
+            if old_is_whole or self.relation.columns[index].in_identity:
+                row[2 * index + 1] = old_row[2 * index + 1]
+            else:
+                left.append(index)
+        return left
+
+    def unchanged_field(self, unchanged: Sequence[int]) -> bytes:
+        """The field ``,"unchanged":"..."`` for the columns that are not dropped, or nothing."""
+        columns = (self.relation.columns[index].name for index in unchanged)
+        names = [name for name in columns if name not in self.target.dropped]
+        return b',"unchanged":%b' % string(_SEPARATOR.join(names).encode()) if names else b""
+
+
+def _compile_columns(
+    relation: Relation, dropped: frozenset[str], types: dict[str, SourceType]
+) -> tuple[_Column, ...]:
+    columns: list[_Column] = []
+    comma = b""
+    for column in relation.columns:
+        if column.name in dropped:
+            columns.append(_Column(b"", _nothing, b"", b""))
+            continue
+        name = b"%b%b:" % (comma, string(column.name.encode()))
+        encoding = value_encoding(_type_of(column, types))
+        columns.append(_Column(name, encoding.encode, NULL, encoding.unavailable))
+        comma = b","
+    return tuple(columns)
+
+
+def _type_of(column: RelationColumn, types: dict[str, SourceType]) -> SourceType:
+    """A built-in type needs no history; others are known from it, or else are text."""
+    built_in = builtin_type(column.type_oid, column.typmod)
+    if built_in is not None:
+        return built_in
+    known = types.get(column.name)
+    if known is not None and known.oid == column.type_oid:
+        return known
+    return SourceType(column.type_oid, column.typmod, "unknown", "b", "unknown", None)
+
+
+def _compile_reader(columns: Sequence[_Column]) -> RowReader:
+    expected = len(columns)
+    steps = [(column.name, column.encode, column.null, column.unavailable) for column in columns]
+
+    def read_row(message: bytes, at: int) -> tuple[Row, int, list[int]]:
+        if message[at] << 8 | message[at + 1] != expected:
+            reason = f"a row does not have the {expected} columns of its relation message"
+            raise ValueError(reason)
+        at += 2
+        row: Row = []
+        add = row.append
+        unchanged: list[int] = []
+        for name, encode, null, unavailable in steps:
+            kind = message[at]
+            add(name)
+            if kind == _TEXT:
+                start = at + 5
+                at = start + _SIZE(message, at + 1)[0]
+                value = message[start:at]
+                add(value if encode is None else encode(value))
+                continue
+            at += 1
+            if kind == _NULL:
+                add(null)
+            elif kind == _UNCHANGED:
+                add(unavailable)
+                unchanged.append(len(row) // 2 - 1)
+            else:
+                reason = f"a value of kind {chr(kind)!r}"
+                raise ValueError(reason)
+        return row, at, unchanged
+
+    return read_row
+
+
+def _key_columns(relation: Relation, target: Target) -> tuple[RelationColumn, ...]:
+    """The declared key, or the replica identity where the owner renamed a column of the key."""
+    by_name = {column.name: column for column in relation.columns}
+    if all(name in by_name for name in target.key):
+        return tuple(by_name[name] for name in target.key)
+    return tuple(column for column in relation.columns if column.in_identity)
+
+
+def _compile_key(
+    relation: Relation, key: Sequence[RelationColumn]
+) -> Callable[[Row], bytes | None]:
+    """From a row to ``{"k":v}``; to None for a table without a key."""
+    if not key:
+        return _no_key
+    template = b"{%b}" % b",".join(b"%b:%%b" % _literal(string(c.name.encode())) for c in key)
+    values = itemgetter(*(2 * relation.columns.index(column) + 1 for column in key))
+    return lambda row: template % values(row)
+
+
+def _no_key(row: Row) -> None:  # noqa: ARG001
+    return None
+
+
+def _nothing(value: bytes) -> bytes:  # noqa: ARG001
+    return b""
+
+
+def _source_template(database: str, relation: Relation, version: int) -> bytes:
+    db, schema, table = (
+        _literal(string(name.encode())) for name in (database, relation.schema, relation.name)
+    )
+    return (
+        b'{"connector":"carbon","db":%b,"schema":%b,"table":%b,"txId":%%d,"lsn":%%d,'
+        b'"commit_lsn":%%d,"ordinal":%%d,"schema_version":%d%%b}' % (db, schema, table, version)
+    )
+
+
+def _template(op: bytes, before: bytes, after: bytes, source: bytes) -> bytes:
+    return b'{"before":%b,"after":%b,"source":%b,"op":"%b","ts_ms":%%d}' % (
+        before,
+        after,
+        source,
+        op,
+    )
+
+
+def _literal(text: bytes) -> bytes:
+    """``text`` as part of a template."""
+    return text.replace(b"%", b"%%")

@@ -1,0 +1,141 @@
+"""JSON for one column's value, from the text PostgreSQL sends.
+
+What belongs here: which form each type has in an envelope, and the functions that make it. What
+does not: where the text comes from and what the column is called (``envelope.py``).
+
+Integers and floats are numbers, booleans are true and false, bytea is hex, arrays are arrays, and
+every other type is a string with PostgreSQL's text. Types whose text can hold neither quote,
+backslash nor control character are not searched for them: that search costs more than the rest.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from psycopg.postgres import types as builtin_types
+
+from carbon_pipelines.source.array_text import parse_array
+from carbon_pipelines.source.relation import SourceType
+
+NULL = b"null"
+UNAVAILABLE = b'"__debezium_unavailable_value"'
+"""Stands for an unchanged TOAST value in columns that are strings."""
+
+Encode = Callable[[bytes], bytes]
+
+_NUMBERS = frozenset({"int2", "int4", "int8", "oid"})
+_FLOATS = frozenset({"float4", "float8"})
+_PLAIN_TEXT = frozenset(
+    {
+        *("numeric", "uuid", "date", "time", "timetz", "timestamp", "timestamptz", "interval"),
+        *("inet", "cidr", "macaddr", "macaddr8", "bit", "varbit", "pg_lsn", "xid", "xid8"),
+    }
+)
+_OTHER_DELIMITER = frozenset({"box"})  # its arrays are strings with PostgreSQL's text
+_NOT_FINITE = frozenset({b"NaN", b"Infinity", b"-Infinity"})
+_NEEDS_ESCAPE = re.compile(rb'["\\\x00-\x1f]')
+_ESCAPES = {bytes([code]): b"\\u%04x" % code for code in range(32)} | {
+    b'"': b'\\"',
+    b"\\": b"\\\\",
+    b"\n": b"\\n",
+    b"\r": b"\\r",
+    b"\t": b"\\t",
+}
+_TO_JSON_ARRAY = bytes.maketrans(b"{}", b"[]")
+
+
+@dataclass(frozen=True, slots=True)
+class ValueEncoding:
+    """How values of one type are written; ``encode`` is None where the text is JSON already."""
+
+    encode: Encode | None
+    unavailable: bytes
+
+
+def value_encoding(source_type: SourceType) -> ValueEncoding:
+    """The encoding of a type that is resolved to its base."""
+    if source_type.element is not None and source_type.element.base_name not in _OTHER_DELIMITER:
+        return ValueEncoding(_array_encoder(source_type.element), NULL)
+    encode = _scalar_encoder(source_type.base_name)
+    is_string = encode in (_quote, string, _bytea)
+    return ValueEncoding(encode, UNAVAILABLE if is_string else NULL)
+
+
+def builtin_type(oid: int, typmod: int) -> SourceType | None:
+    """The type with this oid if every PostgreSQL has it, so that no catalog needs to be asked."""
+    info = builtin_types.get(oid)
+    if info is None:
+        return None
+    if info.oid == oid or info.delimiter != ",":
+        return SourceType(oid, typmod, info.name, "b", info.name, None)
+    element = SourceType(info.oid, typmod, info.name, "b", info.name, None)
+    return SourceType(oid, typmod, f"{info.name}[]", "b", f"_{info.name}", element)
+
+
+def string(value: bytes) -> bytes:
+    """A JSON string for UTF-8 text; bytes past ASCII stay as they are."""
+    if _NEEDS_ESCAPE.search(value):
+        value = _NEEDS_ESCAPE.sub(_escape, value)
+    return b'"%b"' % value
+
+
+def _escape(found: re.Match[bytes]) -> bytes:
+    return _ESCAPES[found[0]]
+
+
+def _quote(value: bytes) -> bytes:
+    return b'"%b"' % value
+
+
+def _bytea(value: bytes) -> bytes:
+    return b'"%b"' % value[2:]  # without \x
+
+
+def _float(value: bytes) -> bytes:
+    return b'"%b"' % value if value in _NOT_FINITE else value
+
+
+_boolean = {b"t": b"true", b"f": b"false"}.__getitem__
+
+
+def _scalar_encoder(base_name: str) -> Encode | None:
+    if base_name in _NUMBERS:
+        return None
+    if base_name in _FLOATS:
+        return _float
+    if base_name == "bool":
+        return _boolean
+    if base_name == "bytea":
+        return _bytea
+    return _quote if base_name in _PLAIN_TEXT else string
+
+
+def _array_encoder(element: SourceType) -> Encode:
+    encode = _scalar_encoder(element.base_name)
+
+    def encode_array(text: bytes) -> bytes:
+        return _nested(parse_array(text), encode)
+
+    def encode_number_array(text: bytes) -> bytes:
+        if text.startswith(b"["):  # lower bounds, like [0:1]={1,2}
+            text = text[text.index(b"=") + 1 :]
+        return text.translate(_TO_JSON_ARRAY).replace(b"NULL", NULL)
+
+    return encode_number_array if encode is None else encode_array
+
+
+def _nested(elements: Sequence[object], encode: Encode | None) -> bytes:
+    return b"[%b]" % b",".join([_element(element, encode) for element in elements])
+
+
+def _element(element: object, encode: Encode | None) -> bytes:
+    match element:
+        case None:
+            return NULL
+        case list():
+            return _nested(element, encode)  # pyright: ignore[reportUnknownArgumentType]
+        case bytes():
+            return element if encode is None else encode(element)
+        case _:
+            reason = f"an array element is a {type(element).__name__}"
+            raise TypeError(reason)

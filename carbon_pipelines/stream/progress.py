@@ -1,0 +1,147 @@
+"""How far Kafka holds a database, as capture says so in the progress topic.
+
+What belongs here: the progress record, reading the newest one, and whether it may be gone on from.
+What does not: when one is written (``capture.py``).
+
+A record is written in the same Kafka transaction as the events up to its position, so that one is
+never there without the other. It also carries what makes positions comparable: which database they
+are from and with which options the slot was read.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from carbon_pipelines.catalog.database import DatabaseSpec
+from carbon_pipelines.embedded.endpoints import Endpoints
+from carbon_pipelines.errors import (
+    CaptureOptionsChangedError,
+    ProgressFormatError,
+    TopicMissingError,
+    WrongDatabaseError,
+)
+from carbon_pipelines.source.connection import SourceIdentity
+from carbon_pipelines.source.position import Position, format_lsn, parse_lsn
+from carbon_pipelines.stream.consumer import TopicState, load_topic_state, read_batches
+from carbon_pipelines.stream.topics import progress_topic
+
+FORMAT_VERSION = 1
+NOTHING = Position(0, 0)
+"""Before every position."""
+
+_LOOK_BACK_OFFSETS = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What Kafka holds of a database, and of which.
+
+    Attributes:
+        position: The newest event; ``NOTHING`` before the first.
+        end_lsn: Everything whose commit record lies before it is in Kafka.
+        system_identifier: Of the cluster the positions are from.
+        timeline: Of that cluster when this was written.
+        database_oid: Of the database in it.
+        options: Options of START_REPLICATION, ``publication_names`` among them.
+    """
+
+    position: Position
+    end_lsn: int
+    system_identifier: str
+    timeline: int
+    database_oid: int
+    options: Mapping[str, str]
+
+    @property
+    def commit_lsn(self) -> int:
+        """Kafka holds every transaction whose commit record lies before this LSN."""
+        return max(self.position.commit_lsn, self.end_lsn)
+
+    def encode(self) -> bytes:
+        """The record's value."""
+        document = {
+            "format_version": FORMAT_VERSION,
+            "position": str(self.position),
+            "end_lsn": format_lsn(self.end_lsn),
+            "system_identifier": self.system_identifier,
+            "timeline": self.timeline,
+            "database_oid": self.database_oid,
+            "options": dict(self.options),
+        }
+        return json.dumps(document).encode()
+
+    @classmethod
+    def decode(cls, topic: str, value: bytes) -> Self:
+        """Read what ``encode`` wrote.
+
+        Raises:
+            ProgressFormatError: The record is of another format version, or no record of ours.
+        """
+        try:
+            document: dict[str, Any] = json.loads(value)
+            if document["format_version"] != FORMAT_VERSION:
+                raise ProgressFormatError(topic, f"format version {document['format_version']}")
+            return cls(
+                position=Position.parse(document["position"]),
+                end_lsn=parse_lsn(document["end_lsn"]),
+                system_identifier=document["system_identifier"],
+                timeline=document["timeline"],
+                database_oid=document["database_oid"],
+                options=document["options"],
+            )
+        except (KeyError, TypeError, ValueError) as broken:
+            shown = value[:100].decode("utf-8", "replace")
+            raise ProgressFormatError(topic, f"no progress record ({shown})") from broken
+
+
+def load_progress(endpoints: Endpoints, database: DatabaseSpec) -> Progress | None:
+    """The newest committed progress; None if nothing was captured yet.
+
+    Raises:
+        ProgressFormatError: It was written by another format version.
+        StreamUnavailableError: Kafka does not answer (retryable).
+    """
+    topic, bootstrap = progress_topic(database.name), endpoints.stream_bootstrap
+    try:
+        state = load_topic_state(bootstrap, topic)
+    except TopicMissingError:
+        return None
+    newest = _newest_value(bootstrap, state)
+    return None if newest is None else Progress.decode(topic, newest)
+
+
+def check_progress(
+    database: str, progress: Progress, found: SourceIdentity, options: Mapping[str, str]
+) -> None:
+    """Whether positions of ``progress`` mean the same in what ``found`` and ``options`` describe.
+
+    The timeline is not compared: a failover changes it, and ``capture.py`` asks the server where
+    the timelines parted.
+
+    Raises:
+        WrongDatabaseError: Another database answers behind the same name.
+        CaptureOptionsChangedError: The slot would be read with other options.
+    """
+    facts = (
+        ("system identifier", progress.system_identifier, found.system_identifier),
+        ("database oid", str(progress.database_oid), str(found.database_oid)),
+    )
+    for fact, before, now in facts:
+        if before != now:
+            raise WrongDatabaseError(database, fact=fact, before=before, now=now)
+    if dict(progress.options) != dict(options):
+        raise CaptureOptionsChangedError(database, progress.options, options)
+
+
+def _newest_value(bootstrap: str, state: TopicState) -> bytes | None:
+    """The last record of a topic, looking back further and further: the rest is of no interest."""
+    look_back = _LOOK_BACK_OFFSETS
+    while True:
+        start = max(state.low, state.high - look_back)
+        newest: bytes | None = None
+        for batch in read_batches(bootstrap, state.topic, start, state.high):
+            newest = batch.values[-1] if batch.values else newest
+        if newest is not None or start == state.low:
+            return newest
+        look_back *= 16

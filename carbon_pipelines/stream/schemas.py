@@ -1,0 +1,60 @@
+"""The versions of relations that envelopes refer to, read from the DDL topic.
+
+What belongs here: reading rows of ``carbon.ddl_history`` as they are in their topic. What does not:
+writing that history (``source/ddl_history.py``) and following a change of shape (``lake``).
+"""
+
+import json
+from collections.abc import Collection, Iterator
+
+from carbon_pipelines.errors import MalformedEnvelopeError
+from carbon_pipelines.source.position import Position
+from carbon_pipelines.source.relation import SourceRelation, relation_from_history
+from carbon_pipelines.stream.consumer import load_topic_state, read_batches
+from carbon_pipelines.stream.topics import ddl_topic
+
+
+def load_schema_versions(
+    bootstrap: str, database: str, versions: Collection[int]
+) -> dict[int, SourceRelation]:
+    """Read the relations that ``schema_version`` of envelopes refers to.
+
+    Args:
+        bootstrap: Address of Kafka.
+        database: Logical name.
+        versions: Values of ``source.schema_version``.
+
+    Returns:
+        By version; without those that the DDL topic lacks.
+
+    Raises:
+        StreamUnavailableError, TopicMissingError, MalformedEnvelopeError: It cannot be read.
+    """
+    wanted = set(versions)
+    rows = _read_history(bootstrap, ddl_topic(database)) if wanted else ()
+    return {row.version: row for _, row in rows if row.version in wanted}
+
+
+def load_newest_relations(
+    bootstrap: str, database: str, *, until: Position | None
+) -> dict[int, SourceRelation]:
+    """The newest recorded shape of every relation as of a position, by oid."""
+    rows = _read_history(bootstrap, ddl_topic(database))
+    return {row.oid: row for position, row in rows if until is not None and position <= until}
+
+
+def _read_history(bootstrap: str, topic: str) -> Iterator[tuple[Position, SourceRelation]]:
+    state = load_topic_state(bootstrap, topic)
+    for batch in read_batches(bootstrap, topic, state.low, state.high):
+        for offset, value in zip(batch.offsets, batch.values, strict=True):
+            try:
+                envelope = json.loads(value)
+                if envelope["op"] != "c":
+                    continue
+                source = envelope["source"]
+                position = Position(source["commit_lsn"], source["ordinal"])
+                relation = relation_from_history(envelope["after"])
+            except (KeyError, TypeError, ValueError) as broken:
+                reason = f"not a row of carbon.ddl_history ({broken})"
+                raise MalformedEnvelopeError(topic, 0, offset, reason) from broken
+            yield position, relation

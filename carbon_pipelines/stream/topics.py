@@ -1,0 +1,201 @@
+"""Names of topics, and seeing to it that they exist.
+
+What belongs here: which topic a table, the progress and the DDL history have, how they are
+configured, and which cluster and topic answer to a name. What does not: reading or writing them.
+
+Every topic has one partition: a key change and a TRUNCATE keep their place among the other events.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import (
+    AdminClient,
+    NewTopic,  # pyright: ignore[reportPrivateImportUsage]
+    OffsetSpec,  # pyright: ignore[reportPrivateImportUsage]
+)
+
+from carbon_pipelines.catalog.database import DatabaseSpec
+from carbon_pipelines.catalog.table import TableSpec
+from carbon_pipelines.errors import (
+    StreamUnavailableError,
+    TopicRefusedError,
+    TopicReplacedError,
+)
+
+LARGEST_EVENT_BYTES = 64 << 20
+"""The largest event capture sends; topics accept a little more, for what a record batch adds."""
+
+REQUEST_SECONDS = 15.0
+
+_DDL_SCHEMA, _DDL_TABLE = "carbon", "ddl_history"
+_UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
+_NO_ANSWER = frozenset(
+    {
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._RESOLVE,
+        KafkaError._TIMED_OUT,
+        KafkaError._TRANSPORT,
+    }
+)
+
+_SIZE = {"max.message.bytes": str(LARGEST_EVENT_BYTES + (1 << 20))}
+_TABLE_CONFIG = {"cleanup.policy": "delete", **_SIZE}
+_DDL_CONFIG = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1", **_SIZE}
+_PROGRESS_CONFIG = {"cleanup.policy": "compact", "segment.ms": "3600000"}
+
+
+@dataclass(frozen=True, slots=True)
+class TopicState:
+    """Which topic answers to a name, and which offsets it holds.
+
+    The ids change when a topic is deleted and created again. ``high`` is the read_committed end:
+    the offset after the last one that may be read now.
+    """
+
+    topic: str
+    topic_id: str
+    cluster_id: str
+    low: int
+    high: int
+
+
+def table_topic(database: str, schema: str, table: str) -> str:
+    """``cdc.<database>.<schema>.<table>``.
+
+    Characters a topic cannot have, and dots, become ``_``; a short hash then keeps names apart.
+    """
+    safe_schema, safe_table = _UNSAFE.sub("_", schema), _UNSAFE.sub("_", table)
+    name = f"cdc.{database}.{safe_schema}.{safe_table}"
+    if (safe_schema, safe_table) == (schema, table):
+        return name
+    digest = hashlib.sha256(b"\0".join((schema.encode(), table.encode()))).hexdigest()
+    return f"{name}_{digest[:8]}"
+
+
+def topic_of(table: TableSpec) -> str:
+    """The topic of a declared table."""
+    return table_topic(table.database, table.source_schema, table.source_table)
+
+
+def ddl_topic(database: str) -> str:
+    """The topic of ``carbon.ddl_history``, kept for ever: envelopes refer to its rows."""
+    return table_topic(database, _DDL_SCHEMA, _DDL_TABLE)
+
+
+def progress_topic(database: str) -> str:
+    """The compacted topic in which every Kafka transaction of capture leaves its position."""
+    return f"cdc.{database}._progress"
+
+
+def ensure_topics(bootstrap: str, database: DatabaseSpec) -> tuple[str, ...]:
+    """Create what is missing of the database's topics; others stay as they are.
+
+    Returns:
+        The names of the topics created.
+
+    Raises:
+        StreamUnavailableError: Kafka does not answer (retryable).
+        TopicRefusedError: Kafka refuses to create one.
+    """
+    wanted = {topic_of(table): _TABLE_CONFIG for table in database.tables}
+    wanted[ddl_topic(database.name)] = _DDL_CONFIG
+    wanted[progress_topic(database.name)] = _PROGRESS_CONFIG
+    admin = open_admin(bootstrap)
+    try:
+        present = admin.list_topics(timeout=REQUEST_SECONDS).topics
+    except KafkaException as error:
+        raise unavailable(bootstrap, "listing topics", error.args[0]) from error
+    missing = [
+        NewTopic(name, num_partitions=1, replication_factor=-1, config=config)
+        for name, config in wanted.items()
+        if name not in present
+    ]
+    return tuple(sorted(_create(admin, bootstrap, missing))) if missing else ()
+
+
+def topic_exists(bootstrap: str, topic: str) -> bool:
+    """Whether Kafka has a topic of this name now."""
+    try:
+        return topic in open_admin(bootstrap).list_topics(timeout=REQUEST_SECONDS).topics
+    except KafkaException as error:
+        raise unavailable(bootstrap, "listing topics", error.args[0]) from error
+
+
+def topics_with_events(bootstrap: str, database: DatabaseSpec) -> tuple[str, ...]:
+    """The topics of tables of ``database`` to which anything was ever written."""
+    latest: OffsetSpec = OffsetSpec.latest()  # pyright: ignore[reportAssignmentType]
+    wanted = {TopicPartition(topic_of(table), 0): latest for table in database.tables}
+    futures = open_admin(bootstrap).list_offsets(wanted, request_timeout=REQUEST_SECONDS)
+    try:
+        ends = {partition.topic: future.result().offset for partition, future in futures.items()}
+    except KafkaException as error:
+        raise unavailable(bootstrap, "listing offsets", error.args[0]) from error
+    return tuple(sorted(topic for topic, end in ends.items() if end > 0))
+
+
+def delete_topics(bootstrap: str, database: str) -> tuple[str, ...]:
+    """Delete every topic of ``database``, its progress too: its capture then starts over.
+
+    Whoever remembers offsets in them is told by ``check_topic`` that the topics are others now.
+    """
+    admin = open_admin(bootstrap)
+    try:
+        present = admin.list_topics(timeout=REQUEST_SECONDS).topics
+        doomed = sorted(name for name in present if name.startswith(f"cdc.{database}."))
+        futures = admin.delete_topics(doomed, operation_timeout=REQUEST_SECONDS) if doomed else {}
+    except KafkaException as error:
+        raise unavailable(bootstrap, "listing topics", error.args[0]) from error
+    for name, future in futures.items():
+        try:
+            future.result()
+        except KafkaException as error:
+            raise _refused(bootstrap, name, "delete", error) from error
+    return tuple(doomed)
+
+
+def check_topic(remembered_topic_id: str, remembered_cluster_id: str, found: TopicState) -> None:
+    """Compare the topic that offsets were remembered for with the one that is there.
+
+    Raises:
+        TopicReplacedError: It is another one, so the offsets mean nothing in it.
+    """
+    before, now = (remembered_cluster_id, remembered_topic_id), (found.cluster_id, found.topic_id)
+    if before != now:
+        raise TopicReplacedError(found.topic, before=before, now=now)
+
+
+def open_admin(bootstrap: str) -> AdminClient:
+    """An admin client whose log lines go nowhere: its errors are raised."""
+    return AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+
+
+def unavailable(bootstrap: str, doing: str, error: KafkaError) -> StreamUnavailableError:
+    """The retryable error for a request that Kafka did not answer as it must."""
+    state = "no broker answers" if error.code() in _NO_ANSWER else error.name()
+    return StreamUnavailableError(bootstrap, f"{state} while {doing} ({error.str()})")
+
+
+def _create(admin: AdminClient, bootstrap: str, topics: list[NewTopic]) -> list[str]:
+    created: list[str] = []
+    futures = admin.create_topics(topics, operation_timeout=REQUEST_SECONDS)
+    for name, future in futures.items():
+        try:
+            future.result()
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
+                continue
+            raise _refused(bootstrap, name, "create", error) from error
+        created.append(name)
+    return created
+
+
+def _refused(
+    bootstrap: str, topic: str, doing: str, error: KafkaException
+) -> TopicRefusedError | StreamUnavailableError:
+    cause: KafkaError = error.args[0]
+    if cause.retriable() or cause.code() in _NO_ANSWER:
+        return unavailable(bootstrap, f"asked to {doing} topic {topic}", cause)
+    return TopicRefusedError(bootstrap, topic, doing=doing, reason=f"{cause.name()}, {cause.str()}")

@@ -1,0 +1,276 @@
+"""Messages of one slot to change events with positions.
+
+What belongs here: which events follow from a message, what position each has, and which of them
+Kafka holds already. What does not: how a row becomes JSON (``envelope.py``), and when anything is
+committed or acknowledged (``capture.py``).
+
+A position is (commit LSN of the transaction, ordinal in it). Ordinals count from 1 and follow from
+the bytes of the stream alone, never from declarations or from what was skipped, so that a restart
+counts as the run before it did: one for each insert, delete, logical message and truncated
+relation, one for an update, and two for an update that brings an old row, whether or not its key
+turns out to have changed (the first is then the delete of the old key).
+"""
+
+import json
+import struct
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from typing import Any
+
+from carbon_pipelines.errors import UndecodableChangeError, UnkeyedChangeError
+from carbon_pipelines.source.position import Position, format_lsn
+from carbon_pipelines.source.relation import SourceRelation, relation_from_history
+from carbon_pipelines.stream.envelope import RelationEncoder, Target
+from carbon_pipelines.stream.pgoutput import (
+    BODY,
+    Relation,
+    decode_begin,
+    decode_commit,
+    decode_message,
+    decode_relation,
+    decode_truncate,
+    wal_start,
+)
+
+Produce = Callable[[str, bytes, bytes | None], None]
+"""(topic, value, key): hand an event on; the order of calls is the order in each topic."""
+
+_NEW, _OLD_KEY, _OLD_ROW = b"NKO"
+_OID = slice(BODY + 1, BODY + 5)
+_ALL = 1 << 63
+
+
+class Translator:
+    """Turns the messages of one slot into events; one instance reads one stream from its start.
+
+    ``commit_lsn`` and ``ordinal`` are the position of the newest message, ``end_lsn`` the end of
+    the newest transaction that is complete, ``in_transaction`` whether one is under way. ``events``
+    counts what was produced, ``transactions`` what was not skipped as a whole.
+    """
+
+    def __init__(
+        self,
+        slot: str,
+        database: str,
+        targets: Mapping[tuple[str, str], Target],
+        versions: MutableMapping[int, SourceRelation],
+        produce: Produce,
+        *,
+        resume_after: Position,
+        on_ignored: Callable[[Relation], None],
+    ) -> None:
+        """Begin before the first message.
+
+        Args:
+            slot: Name of the slot, for errors.
+            database: Logical name of the database.
+            targets: By (schema, table): where events go. Other relations are ignored.
+            versions: By oid: the newest known row of the DDL history; kept up to date.
+            produce: Where events go.
+            resume_after: Kafka holds everything up to and including this position.
+            on_ignored: Called before the first row of a relation without a target is ignored.
+        """
+        self.commit_lsn, self.ordinal, self.end_lsn = 0, 0, 0
+        self.in_transaction, self.events, self.transactions = False, 0, 0
+        self._slot, self._database, self._targets = slot, database, targets
+        self._versions, self._produce, self._resume_after = versions, produce, resume_after
+        self._relations: dict[bytes, Relation] = {}
+        self._encoders: dict[bytes, RelationEncoder | None] = {}
+        self._passed, self._on_ignored = resume_after, on_ignored
+        self._ignored: set[bytes] = set()
+        self._xid, self._committed_at_ms, self._skip = 0, 0, 0
+        self._handlers: dict[int, Callable[[bytes], None]] = {
+            ord("I"): self._insert,
+            ord("U"): self._update,
+            ord("D"): self._delete,
+            ord("B"): self._begin,
+            ord("C"): self._commit,
+            ord("R"): self._relation,
+            ord("T"): self._truncate,
+            ord("M"): self._message,
+            ord("O"): _ignore,
+            ord("Y"): _ignore,
+        }
+
+    def feed(self, message: bytes) -> None:
+        """Translate one WAL message (``w``, see pgoutput.py).
+
+        Raises:
+            UndecodableChangeError: The message is not what the protocol promises.
+            UnkeyedChangeError: An update or delete does not carry the declared key.
+        """
+        try:
+            self._handlers[message[BODY]](message)
+        except (ArithmeticError, LookupError, TypeError, ValueError, struct.error) as broken:
+            raise UndecodableChangeError(
+                self._slot,
+                lsn=format_lsn(wal_start(message)) if len(message) >= BODY else "unknown",
+                kind=chr(message[BODY]) if len(message) > BODY else "",
+                reason=str(broken) or type(broken).__name__,
+            ) from broken
+
+    @property
+    def position(self) -> Position:
+        """The newest position that was produced, or ``resume_after`` while all was skipped."""
+        if self.ordinal > self._skip:
+            return Position(self.commit_lsn, self.ordinal)
+        return self._passed
+
+    def _begin(self, message: bytes) -> None:
+        begin = decode_begin(message, BODY + 1)
+        self._passed = self.position
+        self.commit_lsn, self.ordinal = begin.commit_lsn, 0
+        self._xid, self._committed_at_ms = begin.xid, begin.committed_at_ms
+        self.in_transaction = True
+        after = self._resume_after
+        if begin.commit_lsn > after.commit_lsn:
+            self._skip = 0
+        else:
+            self._skip = after.ordinal if begin.commit_lsn == after.commit_lsn else _ALL
+
+    def _commit(self, message: bytes) -> None:
+        self.end_lsn = decode_commit(message, BODY + 1).end_lsn
+        self.in_transaction = False
+        self.transactions += self.ordinal > self._skip
+
+    def _insert(self, message: bytes) -> None:
+        self.ordinal = ordinal = self.ordinal + 1
+        encoder = self._encoders[message[_OID]]
+        if ordinal <= self._skip or encoder is None:
+            self._ignore_rows(message[_OID])
+            return
+        _expect(message[30] == _NEW, "an insert without a new row")
+        row, end, unchanged = encoder.read_row(message, 31)
+        _expect(end == len(message) and not unchanged, "a row does not end with its message")
+        value = self._emit(encoder, encoder.created, (b"".join(row),), message, encoder.key_of(row))
+        if encoder.target.is_history:
+            self._learn(json.loads(value)["after"])
+
+    def _update(self, message: bytes) -> None:
+        if message[30] != _NEW:
+            self._update_with_old_row(message)
+            return
+        self.ordinal = ordinal = self.ordinal + 1
+        encoder = self._encoders[message[_OID]]
+        if ordinal <= self._skip or encoder is None:
+            self._ignore_rows(message[_OID])
+            return
+        row, end, unchanged = encoder.read_row(message, 31)
+        _expect(end == len(message), "a row does not end with its message")
+        key = encoder.key_of(row)
+        after = (b"".join(row),)
+        self._emit(encoder, encoder.changed, after, message, key, unchanged)
+
+    def _update_with_old_row(self, message: bytes) -> None:
+        """An update whose key changed, or of a table with REPLICA IDENTITY FULL."""
+        self.ordinal = ordinal = self.ordinal + 2
+        encoder = self._encoders[message[_OID]]
+        if ordinal <= self._skip or encoder is None:
+            self._ignore_rows(message[_OID])
+            return
+        old_row, old_key, end = self._read_old(encoder, message)
+        _expect(message[end] == _NEW, "an update without a new row")
+        row, end, unchanged = encoder.read_row(message, end + 1)
+        _expect(end == len(message), "a row does not end with its message")
+        if unchanged:
+            whole = message[30] == _OLD_ROW
+            unchanged = encoder.fill_unchanged(row, old_row, unchanged, old_is_whole=whole)
+        key = encoder.key_of(row)
+        if key != old_key and ordinal - 1 > self._skip:
+            self.ordinal = ordinal - 1
+            self._emit(encoder, encoder.deleted, (old_key,), message, old_key)
+            self.ordinal = ordinal
+        self._emit(encoder, encoder.moved, (old_key, b"".join(row)), message, key, unchanged)
+
+    def _delete(self, message: bytes) -> None:
+        self.ordinal = ordinal = self.ordinal + 1
+        encoder = self._encoders[message[_OID]]
+        if ordinal <= self._skip or encoder is None:
+            self._ignore_rows(message[_OID])
+            return
+        _, key, end = self._read_old(encoder, message)
+        _expect(end == len(message), "a row does not end with its message")
+        self._emit(encoder, encoder.deleted, (key,), message, key)
+
+    def _read_old(self, encoder: RelationEncoder, message: bytes) -> tuple[list[bytes], bytes, int]:
+        """The old row of an update or delete, its key, and where it ends."""
+        kind = message[30]
+        _expect(kind in (_OLD_KEY, _OLD_ROW), "neither an old key nor an old row")
+        row, end, _ = encoder.read_row(message, 31)
+        key = encoder.key_of(row)
+        if key is None or (kind == _OLD_KEY and encoder.missing_in_old_key):
+            missing = encoder.missing_in_old_key or ("(no key is declared)",)
+            lsn = format_lsn(wal_start(message))
+            raise UnkeyedChangeError(encoder.target.label, lsn=lsn, missing=missing)
+        return row, key, end
+
+    def _truncate(self, message: bytes) -> None:
+        for oid in decode_truncate(message, BODY + 1).relation_oids:
+            self.ordinal += 1
+            encoder = self._encoders[oid.to_bytes(4, "big")]
+            if self.ordinal <= self._skip or encoder is None:
+                self._ignore_rows(oid.to_bytes(4, "big"))
+            else:
+                self._emit(encoder, encoder.truncated, (), message, None)
+
+    def _ignore_rows(self, oid: bytes) -> None:
+        """Tell of the first row that is ignored of a relation; skipped ones are not ignored."""
+        if self.ordinal > self._skip and oid not in self._ignored:
+            self._ignored.add(oid)
+            self._on_ignored(self._relations[oid])
+
+    def _message(self, message: bytes) -> None:
+        # One outside of a transaction has no position; keepalives tell how far reading is.
+        if decode_message(message, BODY + 1).transactional:
+            self.ordinal += 1
+
+    def _relation(self, message: bytes) -> None:
+        relation = decode_relation(message, BODY + 1)
+        oid = message[_OID]
+        self._relations[oid] = relation
+        self._encoders[oid] = self._compile(relation)
+
+    def _compile(self, relation: Relation) -> RelationEncoder | None:
+        target = self._targets.get((relation.schema, relation.name))
+        if target is None:
+            return None
+        known = self._versions.get(relation.oid)
+        return RelationEncoder(self._database, relation, target, known)
+
+    def _learn(self, history_row: Mapping[str, Any]) -> None:
+        """Events of the relation that a row of the DDL history describes refer to it from now."""
+        known = relation_from_history(history_row)
+        self._versions[known.oid] = known
+        oid = known.oid.to_bytes(4, "big")
+        if oid in self._relations:
+            self._encoders[oid] = self._compile(self._relations[oid])
+
+    def _emit(
+        self,
+        encoder: RelationEncoder,
+        template: bytes,
+        rows: tuple[bytes, ...],
+        message: bytes,
+        key: bytes | None,
+        unchanged: Sequence[int] = (),
+    ) -> bytes:
+        value = template % (
+            *rows,
+            self._xid,
+            wal_start(message),
+            self.commit_lsn,
+            self.ordinal,
+            encoder.unchanged_field(unchanged) if unchanged else b"",
+            self._committed_at_ms,
+        )
+        self._produce(encoder.target.topic, value, key)
+        self.events += 1
+        return value
+
+
+def _ignore(message: bytes) -> None:
+    """Origins and types change nothing here: types are known from the DDL history."""
+
+
+def _expect(holds: bool, otherwise: str) -> None:  # noqa: FBT001
+    if not holds:
+        raise ValueError(otherwise)

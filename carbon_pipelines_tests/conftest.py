@@ -1,0 +1,93 @@
+"""Fixtures that start real services, once for the whole session.
+
+What belongs here: the stack and a fresh source database in it. What does not: tables and rows.
+"""
+
+import os
+import secrets
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from carbon_pipelines.embedded.endpoints import cache_directory
+from carbon_pipelines.embedded.stack import Stack
+
+
+@dataclass(frozen=True, slots=True)
+class SourceDatabase:
+    """A database of the stack's PostgreSQL that one test has for itself."""
+
+    name: str
+    dsn: str
+
+    def __iter__(self) -> Iterator[str]:
+        """Unpack as ``name, dsn``."""
+        return iter((self.name, self.dsn))
+
+
+def start_stack(home: Path) -> Stack:
+    """A stack that no CARBON_* variable of the caller reaches; downloads are shared."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("CARBON_")}
+    return Stack(home, cache_directory(os.environ), environ=own)
+
+
+@pytest.fixture(scope="session")
+def stack_directory() -> Iterator[Path]:
+    """A directory for stacks, outside pytest's own: pytest closes that to every other OS user again
+    and again, and PostgreSQL runs as another user when we are root.
+    """
+    with tempfile.TemporaryDirectory(prefix="carbon-stack-") as directory:
+        yield Path(directory)
+
+
+@pytest.fixture(scope="session")
+def stack(stack_directory: Path) -> Iterator[Stack]:
+    """PostgreSQL, Kafka and S3, up for the session."""
+    lines: list[str] = []
+    started = start_stack(stack_directory / "session")
+    started.up(lines.append)
+    yield started
+    started.down(lines.append)
+
+
+@pytest.fixture
+def source(stack: Stack) -> Iterator[SourceDatabase]:
+    """A fresh, empty database; it and its replication slots are dropped after the test."""
+    name = f"source_{secrets.token_hex(4)}"
+    yield SourceDatabase(name, stack.create_source_database(name))
+    stack.up(lambda _line: None)  # a crash test may have left PostgreSQL down
+    with psycopg.connect(stack.admin_dsn, autocommit=True) as connection:
+        _drop_slots(connection, name)
+        connection.execute(
+            sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
+        )
+
+
+def _drop_slots(connection: psycopg.Connection, database: str) -> None:
+    """Slots are few and shared by the whole server: a forgotten one would starve later tests."""
+    prepared = "SELECT gid FROM pg_prepared_xacts WHERE database = %s"
+    for (gid,) in connection.execute(prepared, (database,)).fetchall():
+        with psycopg.connect(connection.info.dsn, password=connection.info.password) as own:
+            own.execute(sql.SQL("ROLLBACK PREPARED {}").format(gid))
+    for _ in range(100):
+        connection.execute(
+            "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots"
+            " WHERE database = %s AND active",
+            (database,),
+        )
+        slots = connection.execute(
+            "SELECT slot_name, active FROM pg_replication_slots WHERE database = %s", (database,)
+        ).fetchall()
+        for slot, active in slots:
+            if not active:
+                connection.execute("SELECT pg_drop_replication_slot(%s)", (slot,))
+        if not any(active for _, active in slots):
+            return
+        time.sleep(0.05)
+    pytest.fail(f"replication slots of {database} stay active: a capture was not stopped")

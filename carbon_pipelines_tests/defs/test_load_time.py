@@ -1,0 +1,40 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from carbon_pipelines_tests.catalog.declarations import PRICE_TICK, declare
+
+LOAD = """
+import json, resource, sys
+from carbon_pipelines.definitions import defs
+repository = defs().get_repository_def()
+repository.load_all_definitions()
+usage = resource.getrusage(resource.RUSAGE_SELF)
+print(json.dumps({
+    "lake_assets": sum(k.path[0] == "lake" for k in repository.asset_graph.get_all_asset_keys()),
+    "cpu_seconds": usage.ru_utime + usage.ru_stime,
+    "heavy": sorted({"pyiceberg", "confluent_kafka", "duckdb"} & set(sys.modules)),
+}))
+"""
+
+
+def test_definitions_of_500_tables_load_in_under_5_cpu_seconds(tmp_path: Path) -> None:
+    for number in range(5):
+        names = [f"table_{table:03}" for table in range(100)]
+        texts = {name: PRICE_TICK.replace("price_tick", name) for name in names}
+        declare(tmp_path, f"database_{number}", **texts)
+
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD],
+        env={**os.environ, "CARBON_CATALOG_DIR": str(tmp_path)},
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    facts = json.loads(done.stdout.splitlines()[-1])
+
+    assert facts["lake_assets"] == 500
+    assert facts["heavy"] == []
+    assert facts["cpu_seconds"] < 5.0

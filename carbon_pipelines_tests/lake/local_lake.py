@@ -1,0 +1,191 @@
+"""A lake on local files for unit tests: a SQLite catalog to write with, DuckDB to read with.
+
+What belongs here: what several lake tests need to make tables and read them back. What does not:
+assertions, and anything that needs a service.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import duckdb_extension_avro
+import duckdb_extension_iceberg
+import numpy as np
+import pyarrow as pa
+from pyiceberg.catalog import Catalog
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.table import Table
+
+from carbon_pipelines.catalog.table import TableSpec
+from carbon_pipelines.lake.change_batch import ChangeBatch, EnvelopeReader
+from carbon_pipelines.lake.commit import commit_files
+from carbon_pipelines.lake.evolution import arrow_schema
+from carbon_pipelines.lake.merge import Merge, Merged, MergeHooks
+from carbon_pipelines.lake.partitions import PartitionedWriter, file_target
+from carbon_pipelines.lake.row_delta import FileChanges
+from carbon_pipelines.lake.state import TableProgress, load_progress
+from carbon_pipelines.lake.table_creation import create_table
+from carbon_pipelines.lake.types import json_type
+from carbon_pipelines.source.position import Position
+from carbon_pipelines.source.relation import SourceColumn, SourceRelation, SourceType
+from carbon_pipelines.stream.consumer import RawBatch
+
+TYPES = {
+    "int4": SourceType(23, -1, "integer", "b", "int4"),
+    "int8": SourceType(20, -1, "bigint", "b", "int8"),
+    "text": SourceType(25, -1, "text", "b", "text"),
+    "numeric(12,2)": SourceType(1700, ((12 << 16) | 2) + 4, "numeric(12,2)", "b", "numeric"),
+    "timestamptz": SourceType(1184, -1, "timestamp with time zone", "b", "timestamptz"),
+    "date": SourceType(1082, -1, "date", "b", "date"),
+    "float8": SourceType(701, -1, "double precision", "b", "float8"),
+    "bool": SourceType(16, -1, "boolean", "b", "bool"),
+    "uuid": SourceType(2950, -1, "uuid", "b", "uuid"),
+    "bytea": SourceType(17, -1, "bytea", "b", "bytea"),
+}
+TYPES["int4[]"] = SourceType(1007, -1, "integer[]", "b", "_int4", TYPES["int4"])
+TYPES["text[]"] = SourceType(1009, -1, "text[]", "b", "_text", TYPES["text"])
+
+START = TableProgress(Position(0, 0), 0, 1, "cluster", "topic", "7000", 1, 16384)
+
+
+def relation(columns: Mapping[str, str], key: Sequence[str], *, version: int = 1) -> SourceRelation:
+    """A source relation with attnums in order."""
+    return SourceRelation(
+        oid=16384,
+        schema="public",
+        name="t",
+        kind="r",
+        replica_identity="d",
+        columns=tuple(
+            SourceColumn(
+                number,
+                name,
+                TYPES[kind],
+                name not in key,
+                key.index(name) if name in key else None,
+            )
+            for number, (name, kind) in enumerate(columns.items(), start=1)
+        ),
+        version=version,
+    )
+
+
+def table_spec(key: Sequence[str], **more: Any) -> TableSpec:
+    """A declaration of table ``market/t``."""
+    return TableSpec(
+        database="market",
+        name="t",
+        source_table="t",
+        key=tuple(key),
+        owner="team:tests",
+        freshness="15m",
+        description="A table.",
+        **more,
+    )
+
+
+def open_local(path: Path) -> Catalog:
+    """A catalog under ``path``."""
+    return SqlCatalog(
+        "local", uri=f"sqlite:///{path}/catalog.db", warehouse=f"file://{path}/warehouse"
+    )
+
+
+class LocalLake:
+    """One table and the events that go into it."""
+
+    def __init__(
+        self, path: Path, columns: Mapping[str, str], key: Sequence[str], **more: Any
+    ) -> None:
+        self.spec = table_spec(key, **more)
+        self.relation = relation(columns, key)
+        self.catalog = open_local(path)
+        self.table = create_table(self.catalog, self.spec, self.relation)
+        self.progress = START
+        self._ordinal = 0
+
+    def load(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Commit a first copy of ``rows`` (Python values) at the start position."""
+        schema = arrow_schema(self.table.schema())
+        files = []
+        if rows:
+            writer = PartitionedWriter(file_target(self.table))
+            writer.write(pa.Table.from_pylist(list(rows), schema=schema))
+            files = writer.close()
+        snapshot = self.fresh().current_snapshot()
+        manifests = snapshot.manifests(self.table.io) if snapshot else ()
+        changes = FileChanges(added_data=files, manifests=manifests)
+        committed = commit_files(self.fresh(), changes, self.progress.to_properties())
+        assert committed is not None
+
+    def fresh(self) -> Table:
+        return self.catalog.load_table(self.spec.identifier)
+
+    def batch(self, events: Iterable[Mapping[str, Any]]) -> ChangeBatch:
+        """Envelopes of ``events``: {op, after, before, unchanged}, one transaction each."""
+        values = []
+        for event in events:
+            self._ordinal += 1
+            source = {
+                "txId": 700 + self._ordinal,
+                "commit_lsn": 1000 + self._ordinal,
+                "ordinal": 1,
+                "schema_version": self.relation.version,
+            }
+            if event.get("unchanged"):
+                source["unchanged"] = "\x1f".join(event["unchanged"])
+            body = {
+                "before": event.get("before"),
+                "after": event.get("after"),
+                "source": source,
+                "op": event["op"],
+            }
+            values.append(json.dumps(body).encode())
+        first = self._ordinal - len(values)
+        raw = RawBatch(
+            values=values,
+            first_offset=first,
+            next_offset=self._ordinal,
+            offsets=list(range(first, self._ordinal)),
+        )
+        columns = {c.name: json_type(c.type) for c in self.relation.columns}
+        return EnvelopeReader("cdc.market.public.t", columns, self.spec.key).read(raw)
+
+    def merge(
+        self, events: Sequence[Mapping[str, Any]], *, hooks: MergeHooks | None = None
+    ) -> Merged:
+        """Merge ``events`` as one batch."""
+        batch = self.batch(events)
+        base = load_progress(self.fresh().metadata, self.spec.label)
+        assert base is not None
+        after = base.moved_to(
+            Position(int(batch.commit_lsn[-1]), 1), int(batch.offset[-1]) + 1, self.relation.version
+        )
+        return Merge(self.catalog, self.spec, hooks=hooks).apply(batch, base, after)
+
+    def rows(self, columns: str = "*") -> list[tuple[Any, ...]]:
+        """Every row, read by DuckDB, sorted."""
+        return sorted(duckdb_rows(self.fresh(), columns), key=repr)
+
+
+def duckdb_rows(table: Table, columns: str = "*") -> list[tuple[Any, ...]]:
+    """Read a table with DuckDB's Iceberg reader, which shares no code with PyIceberg."""
+    with open_duckdb() as connection:
+        path = table.metadata_location.removeprefix("file://")
+        return connection.execute(f"SELECT {columns} FROM iceberg_scan('{path}')").fetchall()
+
+
+def open_duckdb() -> duckdb.DuckDBPyConnection:
+    """DuckDB with the Iceberg extension from its wheel, offline."""
+    connection = duckdb.connect(config={"allow_unsigned_extensions": "false"})
+    for package in (duckdb_extension_avro, duckdb_extension_iceberg):
+        (path,) = Path(next(iter(package.__path__))).rglob("*.duckdb_extension")
+        connection.execute(f"INSTALL '{path}'")
+        connection.execute(f"LOAD {path.stem.split('.')[0]}")
+    return connection
+
+
+def positions(*numbers: int) -> np.ndarray:
+    return np.array(numbers, dtype=np.int64)

@@ -1,0 +1,159 @@
+"""Every check in order, cheapest first: ``python -m carbon_pipelines_tests.stages [stage ...]``.
+
+What belongs here: which checks there are, how each is run, and how long it took. What does not: the
+checks. The first stage that fails ends the run, because later ones would only repeat its news.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+TESTS = "carbon_pipelines_tests"
+
+PYTEST = (sys.executable, "-m", "pytest", "-q")
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A name, what it proves, and the commands that prove it."""
+
+    name: str
+    proves: str
+    commands: tuple[Sequence[str], ...]
+    needs: tuple[str, ...] = ()
+    """Paths (patterns) of which at least one must exist, else there is nothing to check yet."""
+    on_request: bool = False
+    """Run only when named."""
+
+
+def plan_stages(environ: Mapping[str, str]) -> tuple[Stage, ...]:
+    """All stages in their order; CARBON_NIGHTLY=1 adds what only nightly runs."""
+    nightly = environ.get("CARBON_NIGHTLY") == "1"
+    skipped = "" if nightly else " and not nightly"
+    services = f"--ignore={TESTS}/integration", f"--ignore={TESTS}/end_to_end"
+    return (
+        Stage(
+            "ruff",
+            "style and format",
+            ((str(BIN / "ruff"), "check"), (str(BIN / "ruff"), "format", "--check")),
+        ),
+        Stage("pyright", "types", ((str(BIN / "pyright"),),)),
+        Stage("layers", "imports run against the data", ((str(BIN / "lint-imports"),),)),
+        Stage(
+            "unit",
+            "every part by itself, without services, in under 20 s",
+            (
+                (
+                    *PYTEST,
+                    *services,
+                    f"--ignore={TESTS}/defs",
+                    f"--ignore={TESTS}/deploy",
+                    "-m",
+                    f"not integration and not end_to_end and not trino{skipped}",
+                ),
+            ),
+        ),
+        Stage(
+            "definitions",
+            "Dagster loads the code location",
+            ((str(BIN / "dagster"), "definitions", "validate", "-w", "workspace.yaml"),),
+            needs=("carbon_pipelines/definitions.py",),
+        ),
+        Stage(
+            "graph",
+            "assets, checks and automation are as the committed snapshot shows",
+            ((*PYTEST, f"{TESTS}/defs"),),
+            needs=(f"{TESTS}/defs/test_*.py",),
+        ),
+        Stage(
+            "deploy",
+            "manifests render",
+            ((*PYTEST, f"{TESTS}/deploy"),),
+            needs=(f"{TESTS}/deploy/test_*.py",),
+        ),
+        Stage(
+            "integration",
+            "each part against real services",
+            ((*PYTEST, f"{TESTS}/integration", "-m", f"integration and not trino{skipped}"),),
+            needs=(f"{TESTS}/integration/test_*.py",),
+        ),
+        Stage(
+            "end_to_end",
+            "whole pipelines, with crashes",
+            ((*PYTEST, TESTS, "-m", f"end_to_end and not trino{skipped}"),),
+            needs=(f"{TESTS}/end_to_end/test_*.py",),
+        ),
+        Stage(
+            "trino",
+            "Trino reads what was written",
+            ((*PYTEST, TESTS, "-m", "trino"),),
+            needs=(f"{TESTS}/integration/test_*trino*.py", f"{TESTS}/end_to_end/test_*trino*.py"),
+        ),
+        Stage(
+            "benchmarks",
+            "figures",
+            tuple(
+                (sys.executable, "-m", f"{TESTS}.benchmarks.{module.stem}")
+                for module in sorted((ROOT / TESTS / "benchmarks").glob("[!_]*.py"))
+            ),
+            needs=(f"{TESTS}/benchmarks/[!_]*.py",),
+            on_request=True,
+        ),
+    )
+
+
+def select_stages(stages: Iterable[Stage], names: Sequence[str]) -> list[Stage]:
+    """Stages of the given names in their own order; without names, all but those on request."""
+    known = {stage.name: stage for stage in stages}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        sys.exit(f"no stage {', '.join(unknown)}: there are {', '.join(known)}")
+    return [
+        stage
+        for stage in known.values()
+        if (stage.name in names if names else not stage.on_request)
+    ]
+
+
+def run_stage(stage: Stage) -> int:
+    """Run a stage's commands until one fails; returns the exit status."""
+    say(f"\n=== {stage.name}: {stage.proves}")
+    if stage.needs and not any(any(ROOT.glob(pattern)) for pattern in stage.needs):
+        say(f"=== {stage.name}: nothing to check yet")
+        return 0
+    began = time.monotonic()
+    status = 0
+    for command in stage.commands:
+        status = subprocess.run(command, cwd=ROOT, check=False).returncode
+        if status != 0:
+            break
+    minutes = (time.monotonic() - began) / 60
+    say(f"=== {stage.name}: {'passed' if status == 0 else 'FAILED'} after {minutes:.2f} minutes")
+    return status
+
+
+def main(names: Sequence[str]) -> int:
+    """Run the named stages, or all; returns the first failure's exit status."""
+    began = time.monotonic()
+    for stage in select_stages(plan_stages(os.environ), names):
+        status = run_stage(stage)
+        if status != 0:
+            return status
+    say(f"\n=== all passed after {(time.monotonic() - began) / 60:.2f} minutes")
+    return 0
+
+
+def say(line: str) -> None:
+    """Tell the person, before the next command writes."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
