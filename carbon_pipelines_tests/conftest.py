@@ -31,10 +31,10 @@ class SourceDatabase:
         return iter((self.name, self.dsn))
 
 
-def start_stack(home: Path) -> Stack:
-    """A stack that no CARBON_* variable of the caller reaches; downloads are shared."""
+def make_stack(home: Path, *, postgres_bin: Path | None = None) -> Stack:
+    """A stack, not up yet, out of reach of the caller's CARBON_* variables but for downloads."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("CARBON_")}
-    return Stack(home, cache_directory(os.environ), environ=own)
+    return Stack(home, cache_directory(os.environ), postgres_bin=postgres_bin, environ=own)
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +50,7 @@ def stack_directory() -> Iterator[Path]:
 def stack(stack_directory: Path) -> Iterator[Stack]:
     """PostgreSQL, Kafka and S3, up for the session."""
     lines: list[str] = []
-    started = start_stack(stack_directory / "session")
+    started = make_stack(stack_directory / "session")
     started.up(lines.append)
     yield started
     started.down(lines.append)

@@ -81,31 +81,41 @@ class DeclarationPlan:
     files: tuple[tuple[Path, str], ...]
 
 
+def place_declaration(root: Path, database: str, table: tuple[str, str], name: str | None) -> Path:
+    """The file that would declare ``table`` (schema and name); cheap enough to ask first.
+
+    Raises:
+        DeclarationExistsError: That file exists, or another file declares the same source table.
+        DeclarationError: What is already declared for the database holds mistakes.
+    """
+    directory = root / database
+    if (directory / DATABASE_FILE).exists():
+        for declared in load_database(directory).tables:
+            if (declared.source_schema, declared.source_table) == table:
+                raise DeclarationExistsError(directory / f"{declared.name}.yaml")
+    path = directory / f"{name or default_name(*table)}.yaml"
+    if path.exists():
+        raise DeclarationExistsError(path)
+    return path
+
+
 def plan_declaration(
     root: Path, database: str, table: TableFacts, promise: Promise
 ) -> DeclarationPlan:
     """Decide which files declare ``table``.
 
     Raises:
-        DeclarationExistsError: Its file exists, or another file declares the same source table.
-        DeclarationError: What is already declared for the database holds mistakes, or the promise
-            is none (an owner or a freshness no declaration may have).
+        DeclarationExistsError: As ``place_declaration``.
+        DeclarationError: As ``place_declaration``; also if the promise is none (an owner or a
+            freshness that no declaration may have).
     """
-    directory = root / database
-    name = promise.name or default_name(table.schema, table.name)
-    path = directory / f"{name}.yaml"
-    files: list[tuple[Path, str]] = []
-    if (directory / DATABASE_FILE).exists():
-        for declared in load_database(directory).tables:
-            if (declared.source_schema, declared.source_table) == (table.schema, table.name):
-                raise DeclarationExistsError(directory / f"{declared.name}.yaml")
-    else:
-        files.append((directory / DATABASE_FILE, f"owner: {_scalar(promise.owner)}\n"))
-    if path.exists():
-        raise DeclarationExistsError(path)
+    path = place_declaration(root, database, (table.schema, table.name), promise.name)
     text = "\n".join(_lines(table, promise)) + "\n"
     declared_table(parse_document(path, text), owner=promise.owner)
-    files.append((path, text))
+    of_database = path.parent / DATABASE_FILE
+    files = [(path, text)]
+    if not of_database.exists():
+        files.insert(0, (of_database, f"owner: {_scalar(promise.owner)}\n"))
     return DeclarationPlan(tuple(files))
 
 

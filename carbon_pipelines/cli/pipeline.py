@@ -2,17 +2,20 @@
 
 What belongs here: choosing tables, calling the domain, saying what came of it. What does not:
 anything that decides.
+
+Mistakes in declarations and addresses are told before the heavy imports, which take a second.
 """
 
 import signal
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from itertools import groupby
 from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from carbon_pipelines.catalog.load import Catalog
 from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.cli import surroundings
 from carbon_pipelines.cli.group import cli
@@ -29,14 +32,14 @@ TABLES = click.argument("patterns", metavar="[TABLES]...", nargs=-1)
 @click.argument("database")
 def capture(database: str) -> None:
     """Write DATABASE's changes to Kafka until stopped (Ctrl-C or SIGTERM)."""
+    declared, endpoints = surroundings.catalog().database(database), surroundings.endpoints()
     from carbon_pipelines.stream.capture import Capture
 
-    declared = surroundings.catalog().database(database)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     click.echo(f"Capturing {database}. Ctrl-C stops; nothing is lost by stopping.")
-    captured = Capture(declared, surroundings.endpoints()).run(stop)
+    captured = Capture(declared, endpoints).run(stop)
     click.echo(f"Stopped at {captured.position} after {captured.events:,} events.")
 
 
@@ -49,10 +52,10 @@ def sync(patterns: tuple[str, ...], timeout: float) -> None:
     TABLES are <database>/<table>, <database>/* or <database>; without any, everything declared.
     A table's first sync copies it. One table's error does not stop the others.
     """
+    catalog, endpoints = surroundings.catalog(), surroundings.endpoints()
+    chosen = _chosen(catalog, patterns)
     from carbon_pipelines.lake.sync import sync_table
     from carbon_pipelines.stream.drain import drain
-
-    catalog, endpoints = surroundings.catalog(), surroundings.endpoints()
 
     def drained(name: str) -> bool:
         facts = drain(catalog.database(name), endpoints, timeout=timedelta(seconds=timeout))
@@ -65,7 +68,7 @@ def sync(patterns: tuple[str, ...], timeout: float) -> None:
         return True
 
     failed = 0
-    for name, tables in groupby(catalog.select(patterns), key=lambda table: table.database):
+    for name, tables in groupby(chosen, key=lambda table: table.database):
         if _each([name], drained):
             failed += 1
         failed += _each(tables, synced)
@@ -79,30 +82,38 @@ def verify(patterns: tuple[str, ...]) -> None:
 
     TABLES are as in sync. Differing keys are named.
     """
-    from carbon_pipelines.quality.reconcile import verify_table
-
     catalog, endpoints = surroundings.catalog(), surroundings.endpoints()
+    chosen = _chosen(catalog, patterns)
+    from carbon_pipelines.quality.reconcile import verify_table
 
     def verified(table: TableSpec) -> bool:
         facts = verify_table(table, catalog.database(table.database), endpoints)
         click.echo(facts.sentence())
         return facts.verified
 
-    _end(_each(catalog.select(patterns), verified))
+    _end(_each(chosen, verified))
 
 
 @cli.command()
 @click.argument("table")
 def recopy(table: str) -> None:
     """Copy TABLE (<database>/<table>) anew from the source, in place of what the lake holds."""
+    name, _, logical = table.partition("/")
+    database = surroundings.catalog().database(name)
+    declared, endpoints = database.table(logical), surroundings.endpoints()
     from carbon_pipelines.lake.recopy import recopy_table
 
-    catalog = surroundings.catalog()
-    name, _, logical = table.partition("/")
-    database = catalog.database(name)
-    declared = database.table(logical)
-    facts = recopy_table(declared, database, surroundings.endpoints(), report=click.echo)
+    facts = recopy_table(declared, database, endpoints, report=click.echo)
     click.echo(f"{declared.label}: {facts.rows:,} rows copied at {facts.progress.position}")
+
+
+def _chosen(catalog: Catalog, patterns: Sequence[str]) -> tuple[TableSpec, ...]:
+    """The tables to work on: none at all must not look like success."""
+    chosen = catalog.select(patterns)
+    if not chosen:
+        message = 'No table is declared yet; "carbon tables add" declares one.'
+        raise click.ClickException(message)
+    return chosen
 
 
 def _each(units: Iterable[Unit], act: Callable[[Unit], bool]) -> int:

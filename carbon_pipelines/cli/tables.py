@@ -44,14 +44,19 @@ def add_table(
 
     Writes one file under the declarations' directory, and never overwrites one.
     """
-    from carbon_pipelines.catalog.propose import Promise, apply_declaration, plan_declaration
+    from carbon_pipelines.catalog.propose import (
+        Promise,
+        apply_declaration,
+        place_declaration,
+        plan_declaration,
+    )
     from carbon_pipelines.cli.introspection import load_facts, parse_relation
 
-    schema, table = parse_relation(relation)
+    declarations, parsed = surroundings.declarations(), parse_relation(relation)
     dsn = surroundings.endpoints().source_dsn(database)
-    facts = load_facts(dsn, schema, table, click.echo)
-    promise = Promise(owner, freshness, name)
-    plan = plan_declaration(surroundings.declarations(), database, facts, promise)
+    place_declaration(declarations, database, parsed, name)
+    facts = load_facts(dsn, *parsed, click.echo)
+    plan = plan_declaration(declarations, database, facts, Promise(owner, freshness, name))
     for path, text in plan.files:
         click.echo(f"\n{path}:\n")
         click.echo("".join(f"    {line}" for line in text.splitlines(keepends=True)))

@@ -19,9 +19,13 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
-from carbon_pipelines.embedded.object_store import BUCKET, REGION
-from carbon_pipelines.embedded.ports import LOOPBACK
-from carbon_pipelines.embedded.postgres import CATALOG_DATABASE, SUPERUSER
+from carbon_pipelines.embedded.names import (
+    ICEBERG_DATABASE,
+    LOOPBACK,
+    POSTGRES_SUPERUSER,
+    S3_REGION,
+    WAREHOUSE,
+)
 from carbon_pipelines.embedded.state import StackHome
 from carbon_pipelines.errors import SettingMissingError, SettingUnknownError
 
@@ -66,7 +70,7 @@ class EmbeddedAddresses:
         """Address of a database in the embedded PostgreSQL, with the password."""
         secret = quote(self.postgres_password, safe="")
         return (
-            f"{scheme}://{SUPERUSER}:{secret}@{LOOPBACK}:{self.postgres_port}"
+            f"{scheme}://{POSTGRES_SUPERUSER}:{secret}@{LOOPBACK}:{self.postgres_port}"
             f"/{quote(database, safe='')}"
         )
 
@@ -79,12 +83,12 @@ class EmbeddedAddresses:
         """The SQL catalog in the embedded PostgreSQL, over the embedded object store."""
         return LakeEndpoint(
             catalog_type="sql",
-            catalog_uri=self.dsn(CATALOG_DATABASE, scheme="postgresql+psycopg"),
-            warehouse=f"s3://{BUCKET}/warehouse",
+            catalog_uri=self.dsn(ICEBERG_DATABASE, scheme="postgresql+psycopg"),
+            warehouse=WAREHOUSE,
             s3_endpoint=f"http://{LOOPBACK}:{self.s3_port}",
             s3_access_key=self.s3_access_key,
             s3_secret_key=self.s3_secret_key,
-            s3_region=REGION,
+            s3_region=S3_REGION,
         )
 
 

@@ -16,7 +16,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from carbon_pipelines.embedded.downloads import JavaProgram, ensure_program
-from carbon_pipelines.embedded.ports import LOOPBACK
+from carbon_pipelines.embedded.names import LOOPBACK
 from carbon_pipelines.embedded.process import Launch, bare_environment
 from carbon_pipelines.embedded.state import PartName, Report, write_atomically
 from carbon_pipelines.errors import PartEndedError
@@ -55,6 +55,9 @@ transaction.max.timeout.ms={transaction_ms}
 message.max.bytes={message_bytes}
 replica.fetch.max.bytes={message_bytes}
 group.initial.rebalance.delay.ms=0
+# After a kill, the controller refuses the broker until the session of the killed one ends (9 s).
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
 # Small machine: the log cleaner alone would take 128 MB.
 log.cleaner.threads=1
 log.cleaner.dedupe.buffer.size=4194304
@@ -135,7 +138,7 @@ class Kafka:
         """Whether the broker that answers is of our own cluster."""
         admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
         try:
-            return admin.list_topics(timeout=2).cluster_id == self._cluster_id()
+            return str(admin.list_topics(timeout=2).cluster_id) == self._cluster_id()
         except KafkaException:
             return False
 

@@ -13,13 +13,10 @@ from pathlib import Path
 
 from pyarrow import fs
 
-from carbon_pipelines.embedded.ports import LOOPBACK
+from carbon_pipelines.embedded.names import BUCKET, LOOPBACK, S3_REGION
 from carbon_pipelines.embedded.process import Launch
 from carbon_pipelines.embedded.state import PartName, Report, write_atomically
 from carbon_pipelines.errors import PartEndedError
-
-BUCKET = "lake"
-REGION = "us-east-1"
 
 GRPC_OFFSET = 10_000
 """Its maintenance worker dials the admin port plus this, whatever ``-admin.port.grpc`` says."""
@@ -86,6 +83,7 @@ class ObjectStore:
                 f"-filer.port.grpc={ports['filer_grpc']}",
                 f"-master.port={ports['master']}",
                 f"-master.port.grpc={ports['master_grpc']}",
+                "-volume.id=carbon",
                 f"-volume.port={ports['volume']}",
                 f"-volume.port.grpc={ports['volume_grpc']}",
                 f"-admin.port={ports['admin']}",
@@ -101,7 +99,7 @@ class ObjectStore:
             access_key=self.access_key,
             secret_key=self.secret_key,
             endpoint_override=self.endpoint,
-            region=REGION,
+            region=S3_REGION,
             allow_bucket_creation=False,
             connect_timeout=2,
             request_timeout=3,

@@ -12,8 +12,9 @@ from carbon_pipelines.embedded.kafka import Kafka
 from carbon_pipelines.embedded.object_store import ObjectStore
 from carbon_pipelines.embedded.os_user import ensure_os_user
 from carbon_pipelines.embedded.part import Part
-from carbon_pipelines.embedded.ports import choose_port
+from carbon_pipelines.embedded.ports import choose_port, is_group_free
 from carbon_pipelines.embedded.postgres import Postgres, find_binaries
+from carbon_pipelines.embedded.process import find
 from carbon_pipelines.embedded.state import PartName, Report, StackHome, StackSecrets, StackState
 
 ALWAYS: tuple[PartName, ...] = ("postgres", "kafka", "s3")
@@ -26,16 +27,23 @@ _PORT_NAMES: Mapping[PartName, tuple[str, ...]] = {
 
 
 def assign_ports(state: StackState, names: tuple[PartName, ...]) -> StackState:
-    """Give every part that has none free ports; those it has stay, so addresses stay."""
+    """Give every part its ports.
+
+    The first port of a part is its address and stays for good. The others are the part's own
+    business: one that somebody else holds by now is replaced, unless the part still runs.
+    """
     ports = {name: dict(given) for name, given in state.ports.items()}
-    taken = {port for given in ports.values() for port in given.values()}
     for name in names:
         given = ports.setdefault(name, {})
-        for port_name in _PORT_NAMES[name]:
-            if port_name not in given:
-                companion = object_store.GRPC_OFFSET if port_name == "admin" else None
-                given[port_name] = choose_port(taken, companion=companion)
-                taken.add(given[port_name])
+        running = find(state.processes.get(name)) is not None
+        for number, port_name in enumerate(_PORT_NAMES[name]):
+            companion = object_store.GRPC_OFFSET if port_name == "admin" else None
+            if port_name in given and (
+                running or number == 0 or is_group_free(given[port_name], companion=companion)
+            ):
+                continue
+            taken = {port for each in ports.values() for port in each.values()}
+            given[port_name] = choose_port(taken, companion=companion)
     return state.model_copy(update={"ports": ports})
 
 

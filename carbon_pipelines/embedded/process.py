@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypedDict
 
 import psutil
 
@@ -23,6 +24,9 @@ from carbon_pipelines.errors import PartUnstoppableError
 
 _CLOCK_STEP_SECONDS = 2.0
 """The start time of one process may be told differently after the machine's clock was set."""
+
+_KILLED_SECONDS = 10.0
+"""How long the system may take to end a process after SIGKILL."""
 
 _LOG_ROTATE_BYTES = 16 * 1024 * 1024
 
@@ -42,6 +46,14 @@ class Launch:
     """None: the user of this process."""
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
     """Added to a bare environment: a part must not see keys and settings of our caller."""
+
+
+class RunAs(TypedDict, total=False):
+    """Arguments of ``subprocess``; none of them: our own user."""
+
+    user: int
+    group: int
+    extra_groups: tuple[int, ...]
 
 
 def bare_environment() -> dict[str, str]:
@@ -76,7 +88,7 @@ def _start_time(pid: int, launch: Launch) -> float:
     try:
         process = psutil.Process(pid)
         wait_until(
-            lambda: is_zombie(process) or tuple(process.cmdline()) == launch.command,
+            lambda: has_ended(process) or tuple(process.cmdline()) == launch.command,
             timeout_seconds=5,
         )
         return process.create_time()
@@ -84,11 +96,11 @@ def _start_time(pid: int, launch: Launch) -> float:
         return 0.0  # it ended already: the caller finds no process with this record
 
 
-def as_user(user: pwd.struct_passwd | None) -> dict[str, object]:
+def as_user(user: pwd.struct_passwd | None) -> RunAs:
     """The arguments of ``subprocess`` that make a child run as an OS user."""
     if user is None:
-        return {}
-    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": ()}
+        return RunAs()
+    return RunAs(user=user.pw_uid, group=user.pw_gid, extra_groups=())
 
 
 def find(record: ProcessRecord | None) -> psutil.Process | None:
@@ -139,14 +151,20 @@ def stop(
     family = _with_children(leaders)
     for process in leaders:
         _send(process, gently)
-    _, alive = psutil.wait_procs(family, timeout=patience_seconds)
-    stubborn = _with_children(alive)
+    if _wait_until_gone(family, patience_seconds):
+        return
+    stubborn = _with_children(family)
     for process in stubborn:
         _send(process, signal.SIGKILL)
-    _, alive = psutil.wait_procs(stubborn, timeout=10)
-    remaining = [process.pid for process in alive if not is_zombie(process)]
-    if remaining:
+    if not _wait_until_gone(stubborn, _KILLED_SECONDS):
+        remaining = [process.pid for process in stubborn if not has_ended(process)]
         raise PartUnstoppableError(part, remaining)
+
+
+def kill_now(process: psutil.Process) -> None:
+    """End a process as a crash would (SIGKILL); its children are left to notice."""
+    _send(process, signal.SIGKILL)
+    _wait_until_gone([process], _KILLED_SECONDS)
 
 
 def wait_until(
@@ -165,10 +183,14 @@ def wait_until(
     return True
 
 
-def is_zombie(process: psutil.Process) -> bool:
-    """Whether a process ended and only its parent has not asked for its exit status yet."""
+def has_ended(process: psutil.Process) -> bool:
+    """Whether a process has ended, be it that its parent has not asked for its exit status yet.
+
+    A process shows as a zombie as soon as its first thread ended; its ports and files are released
+    only by the last.
+    """
     try:
-        return process.status() == psutil.STATUS_ZOMBIE
+        return process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1
     except psutil.NoSuchProcess:
         return True
 
@@ -190,7 +212,14 @@ def _with_children(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
             family.update({child.pid: child for child in process.children(recursive=True)})
         except psutil.NoSuchProcess:
             continue
-    return [process for process in family.values() if not is_zombie(process)]
+    return [process for process in family.values() if not has_ended(process)]
+
+
+def _wait_until_gone(processes: list[psutil.Process], timeout_seconds: float) -> bool:
+    """A zombie counts as gone: its resources are, and some first processes never reap."""
+    return wait_until(
+        lambda: all(has_ended(process) for process in processes), timeout_seconds=timeout_seconds
+    )
 
 
 def _send(process: psutil.Process, number: signal.Signals) -> None:

@@ -20,10 +20,10 @@ from carbon_pipelines.embedded.endpoints import EmbeddedAddresses, Endpoints, lo
 from carbon_pipelines.embedded.part import Part
 from carbon_pipelines.embedded.parts import ALWAYS, assign_ports, make_parts
 from carbon_pipelines.embedded.postgres import Postgres
-from carbon_pipelines.embedded.process import find
+from carbon_pipelines.embedded.process import find, kill_now
 from carbon_pipelines.embedded.state import PartName, ProcessRecord, Report, StackHome, StackState
 from carbon_pipelines.embedded.status import PartStatus, StackStatus
-from carbon_pipelines.embedded.supervision import bring_up, is_up, kill_now, stop_everything
+from carbon_pipelines.embedded.supervision import bring_up, is_up, stop_everything
 from carbon_pipelines.errors import EmbeddedError, StackMissingError
 
 
@@ -156,7 +156,9 @@ class Stack:
         state = self._files.load_state()
         if state is None:
             raise StackMissingError(self.home)
-        kill_now(state.processes.get(part))
+        process = find(state.processes.get(part))
+        if process is not None:
+            kill_now(process)
 
     def _addresses(self) -> EmbeddedAddresses:
         embedded = load_embedded(self.home)

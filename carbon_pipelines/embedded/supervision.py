@@ -8,7 +8,6 @@ is prepared and started, the process is recorded, and only then waited for. It c
 recorded process itself (not just somebody) listens on every port and the service accepts our keys.
 """
 
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +19,7 @@ from carbon_pipelines.embedded.ports import describe_occupant, is_free, listens
 from carbon_pipelines.embedded.process import (
     find,
     find_leftovers,
-    is_zombie,
+    has_ended,
     last_lines,
     start,
     stop,
@@ -93,14 +92,6 @@ def stop_everything(part: Part, record: ProcessRecord | None) -> bool:
     return bool(leaders or orphans)
 
 
-def kill_now(record: ProcessRecord | None) -> None:
-    """SIGKILL a part's process, as a crash would; its children are left to notice."""
-    process = find(record)
-    if process is not None:
-        process.send_signal(signal.SIGKILL)
-        psutil.wait_procs([process], timeout=10)
-
-
 def is_up(part: Part, record: ProcessRecord | None) -> bool:
     """Whether the recorded process lives, listens on every port itself, and answers."""
     process = find(record)
@@ -110,10 +101,10 @@ def is_up(part: Part, record: ProcessRecord | None) -> bool:
 def _keeps_up(part: Part, process: psutil.Process) -> bool:
     """Whether a living process answers; it gets a moment, as it may have been started just now."""
     ended_or_up = wait_until(
-        lambda: is_zombie(process) or _is_up(part, process),
+        lambda: has_ended(process) or _is_up(part, process),
         timeout_seconds=_STILL_STARTING_SECONDS,
     )
-    return ended_or_up and not is_zombie(process)
+    return ended_or_up and not has_ended(process)
 
 
 def _is_up(part: Part, process: psutil.Process) -> bool:

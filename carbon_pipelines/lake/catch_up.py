@@ -10,27 +10,20 @@ from dataclasses import dataclass
 
 import numpy as np
 from pyiceberg.catalog import Catalog
-from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
 from pyiceberg.table.refs import MAIN_BRANCH
 
 from carbon_pipelines.catalog.table import TableSpec
-from carbon_pipelines.errors import (
-    CommitConflictError,
-    SourceTableReplacedError,
-    StateMissingError,
-    UnsupportedSchemaChangeError,
-)
+from carbon_pipelines.errors import MalformedEnvelopeError
 from carbon_pipelines.lake.change_batch import ChangeBatch, EnvelopeReader, concat_batches
-from carbon_pipelines.lake.connection import lake_errors, load_table
-from carbon_pipelines.lake.evolution import apply_change, captured_columns, plan_change
+from carbon_pipelines.lake.evolution import captured_columns
 from carbon_pipelines.lake.merge import Merge, Merged, MergeHooks
+from carbon_pipelines.lake.schema_follow import SchemaFollower, Stop
 from carbon_pipelines.lake.state import CopyEdge, TableProgress
 from carbon_pipelines.lake.types import json_type
 from carbon_pipelines.source.position import Position
-from carbon_pipelines.source.relation import SourceRelation
-from carbon_pipelines.stream.consumer import RawBatch, TopicState, read_batches
-from carbon_pipelines.stream.schemas import load_schema_versions
+from carbon_pipelines.stream.consumer import RawBatch, TopicState, load_topic_state, read_batches
+from carbon_pipelines.stream.topics import check_topic, topic_of
 
 BATCH_EVENTS = 500_000
 """Events merged in one commit at most, unless one Kafka read brings a little more."""
@@ -44,6 +37,7 @@ class CaughtUp:
 
     progress: TableProgress
     table: Table
+    topic: TopicState
     events: int = 0
     upserted_rows: int = 0
     deleted_rows: int = 0
@@ -55,7 +49,6 @@ class CatchUp:
 
     Args:
         bootstrap: Kafka's bootstrap servers.
-        topic: The table's topic as it is now; its ``high`` is where reading ends.
     """
 
     def __init__(
@@ -63,91 +56,86 @@ class CatchUp:
         catalog: Catalog,
         table: TableSpec,
         bootstrap: str,
-        topic: TopicState,
         *,
         branch: str = MAIN_BRANCH,
         hooks: MergeHooks | None = None,
     ) -> None:
-        self._catalog, self._spec, self._bootstrap, self._topic = catalog, table, bootstrap, topic
+        self._catalog, self._spec, self._bootstrap = catalog, table, bootstrap
         self._merge = Merge(catalog, table, branch=branch, hooks=hooks)
-        self._relations: dict[int, SourceRelation] = {}
 
     def run(
         self, table: Table, progress: TableProgress, *, until_lsn: int | None = None
     ) -> CaughtUp:
-        """Merge events from ``progress`` to the topic's end, or those with commit LSN <= ``until_lsn``.
+        """Merge events from ``progress`` to the topic's end, or those up to ``until_lsn``.
+
+        Args:
+            table: As loaded.
+            progress: What it carries.
+            until_lsn: Merge only events whose commit LSN is at most this.
 
         Raises:
             UnsupportedSchemaChangeError: A DDL cannot be followed; events before it are merged.
+            SourceTableReplacedError: Another table took the name; likewise.
             MalformedEnvelopeError: A message is no change event; nothing of its batch is merged.
             OffsetGapError: Kafka no longer holds the next offset.
+            TopicReplacedError: The topic is not the one that the progress was made with.
         """
-        done = CaughtUp(progress, table)
-        for batch, next_offset in self._batches(progress, until_lsn):
-            if batch is None:
-                done = self._pass(done, next_offset)
-            else:
-                done = self._apply(done, batch, next_offset)
+        follower = SchemaFollower(self._catalog, self._spec, self._bootstrap, until_lsn)
+        table = follower.begin(table, progress)
+        topic = load_topic_state(self._bootstrap, topic_of(self._spec))
+        check_topic(progress.topic_id, progress.cluster_id, topic)
+        done = CaughtUp(progress, table, topic)
+        reading = _Reading(self._spec, self._bootstrap, follower, until_lsn)
+        for batch, next_offset in reading.batches(done):
+            done = self._apply(done, batch, next_offset, follower)
+        if follower.version > done.progress.schema_version:
+            done = self._apply(done, None, done.progress.next_offset, follower)
+        if follower.stop is not None and follower.stop.error is not None:
+            raise follower.stop.error
         return done
 
-    def _pass(self, done: CaughtUp, next_offset: int) -> CaughtUp:
-        """Remember offsets that hold no event (aborted transactions), so that reading comes to rest."""
+    def _apply(
+        self,
+        done: CaughtUp,
+        batch: ChangeBatch | None,
+        next_offset: int,
+        follower: SchemaFollower,
+    ) -> CaughtUp:
+        """Merge one batch; without one, commit progress alone, so that reading comes to rest."""
         base = done.progress
-        after = base.moved_to(base.position, next_offset, base.schema_version)
-        return _added(done, self._merge.record(base, after), after, 0)
+        version, ddl_offset = follower.version, follower.ddl_offset
+        if batch is None:
+            after = base.moved_to(base.position, next_offset, version, ddl_offset)
+            return _added(done, self._merge.record(base, after), after, 0)
+        last = Position(int(batch.commit_lsn[-1]), int(batch.ordinal[-1]))
+        after = base.moved_to(max(base.position, last), next_offset, version, ddl_offset)
+        merged = self._merge.apply(unseen(batch, base), base, after)
+        return _added(done, merged, after, len(batch))
 
-    def _apply(self, done: CaughtUp, batch: ChangeBatch, next_offset: int) -> CaughtUp:
-        base = done.progress
-        table, usable, refused = self._follow_schema(done.table, batch, base)
-        if usable < len(batch):
-            next_offset = int(batch.offset[usable])
-            batch = batch.slice(0, usable)
-        if usable:
-            version = max(base.schema_version, int(batch.schema_version.max()))
-            position = max(
-                base.position, Position(int(batch.commit_lsn[-1]), int(batch.ordinal[-1]))
-            )
-            after = base.moved_to(position, next_offset, version)
-            merged = self._merge.apply(self._unseen(batch, base), base, after)
-            done = _added(done, merged, after, len(batch))
-        else:
-            done = CaughtUp(
-                base, table, done.events, done.upserted_rows, done.deleted_rows, done.commits
-            )
-        if refused is not None:
-            raise refused
-        return done
 
-    def _unseen(self, batch: ChangeBatch, base: TableProgress) -> ChangeBatch:
-        """Without events at or below the table's position and without those that the copy holds."""
-        lsn, ordinal = base.position.commit_lsn, base.position.ordinal
-        fresh = (batch.commit_lsn > lsn) | ((batch.commit_lsn == lsn) & (batch.ordinal > ordinal))
-        return batch.filter(fresh & ~in_copy(batch.commit_lsn, batch.xid, base.edge))
+class _Reading:
+    """Reads a topic into batches of bounded size, in step with the schema."""
 
-    def _batches(
-        self, progress: TableProgress, until_lsn: int | None
-    ) -> Iterator[tuple[ChangeBatch | None, int]]:
+    def __init__(
+        self, spec: TableSpec, bootstrap: str, follower: SchemaFollower, until_lsn: int | None
+    ) -> None:
+        self._spec, self._bootstrap, self._follower = spec, bootstrap, follower
+        self._until_lsn = until_lsn
+
+    def batches(self, done: CaughtUp) -> Iterator[tuple[ChangeBatch | None, int]]:
         """Batches and the offset after each; no batch for a tail that holds no event."""
+        start, topic = done.progress.next_offset, done.topic
+        if start >= topic.high:
+            return
+        self._follower.ensure_known(done.table, done.progress)
         parts: list[ChangeBatch] = []
-        size_bytes, next_offset, passed = 0, progress.next_offset, progress.next_offset
-        self._known(progress.schema_version)
-        for raw in read_batches(
-            self._bootstrap, self._topic.topic, progress.next_offset, self._topic.high
-        ):
-            next_offset = raw.next_offset
-            if not raw.values:
-                continue
-            part = self._decode(raw)
-            cut = len(part)
-            if until_lsn is not None:
-                cut = int(np.searchsorted(part.commit_lsn, until_lsn, side="right"))
-            if cut < len(part):
-                next_offset = int(part.offset[cut])
-                part = part.slice(0, cut)
-            if len(part):
+        size_bytes, next_offset, passed = 0, start, start
+        for raw in read_batches(self._bootstrap, topic.topic, start, topic.high):
+            part, next_offset = self._read(raw, done)
+            if part is not None:
                 parts.append(part)
                 size_bytes += sum(map(len, raw.values))
-            if cut < len(raw.values):
+            if next_offset < raw.next_offset:
                 break
             if sum(map(len, parts)) >= BATCH_EVENTS or size_bytes >= BATCH_BYTES:
                 yield concat_batches(parts), next_offset
@@ -157,68 +145,91 @@ class CatchUp:
         elif next_offset > passed:
             yield None, next_offset
 
-    def _decode(self, raw: RawBatch) -> ChangeBatch:
-        batch = self._reader().read(raw)
-        unknown = set(np.unique(batch.schema_version).tolist()) - set(self._relations)
-        if not unknown:
-            return batch
-        for version in sorted(unknown):
-            self._known(version)
-        return self._reader().read(raw)
+    def _read(self, raw: RawBatch, done: CaughtUp) -> tuple[ChangeBatch | None, int]:
+        """The events of ``raw`` that may be merged, and the offset to go on from."""
+        if not raw.values:
+            return None, raw.next_offset
+        if self._follower.stop is not None:
+            return self._read_to_stop(raw)
+        try:
+            batch = self._reader().read(raw)
+        except MalformedEnvelopeError:
+            if not self._learn(raw, done):
+                raise
+            return self._read(raw, done)
+        known = self._follower.relations.keys()
+        if not set(np.unique(batch.schema_version).tolist()) <= known and self._learn(raw, done):
+            return self._read(raw, done)
+        return _cut(batch, raw.next_offset, end_of(batch, self._until_lsn, None))
+
+    def _learn(self, raw: RawBatch, done: CaughtUp) -> bool:
+        """Read the history again if ``raw`` has versions that are not known; whether it had."""
+        places = self._places().read(raw)
+        versions = set(np.unique(places.schema_version).tolist())
+        if versions <= self._follower.relations.keys():
+            return False
+        self._follower.refresh(done.table, done.progress)
+        self._follower.check_known(versions)
+        return True
+
+    def _read_to_stop(self, raw: RawBatch) -> tuple[ChangeBatch | None, int]:
+        """Decode only what lies before the stop: beyond it, columns may be of other types."""
+        places = self._places().read(raw)
+        end = end_of(places, self._until_lsn, self._follower.stop)
+        if end == 0:
+            return None, int(places.offset[0])
+        next_offset = int(places.offset[end]) if end < len(places) else raw.next_offset
+        usable = RawBatch(raw.values[:end], raw.offsets[:end], raw.first_offset, next_offset)
+        return self._reader().read(usable), next_offset
 
     def _reader(self) -> EnvelopeReader:
         columns = {
             column.name: json_type(column.type)
-            for _, relation in sorted(self._relations.items())
+            for _, relation in sorted(self._follower.relations.items())
             for column in captured_columns(relation, self._spec)
         }
-        return EnvelopeReader(self._topic.topic, columns, self._spec.key)
+        return EnvelopeReader(topic_of(self._spec), columns, self._spec.key)
 
-    def _known(self, version: int) -> SourceRelation:
-        if version not in self._relations:
-            found = load_schema_versions(self._bootstrap, self._spec.database, [version])
-            self._relations.update(found)
-        return self._relations[version]
+    def _places(self) -> EnvelopeReader:
+        """Reads positions and versions alone."""
+        return EnvelopeReader(topic_of(self._spec), {}, ())
 
-    def _follow_schema(
-        self, table: Table, batch: ChangeBatch, base: TableProgress
-    ) -> tuple[Table, int, UnsupportedSchemaChangeError | SourceTableReplacedError | None]:
-        """Evolve the table for the batch's versions; the number of events that it can take."""
-        for version in np.unique(batch.schema_version).tolist():
-            if version <= base.schema_version:
-                continue
-            relation = self._known(version)
-            try:
-                if relation.oid != base.relation_oid:
-                    raise SourceTableReplacedError(
-                        self._spec.label, base.relation_oid, relation.oid
-                    )
-                table = evolve_table(self._catalog, table, relation, self._spec)
-            except (UnsupportedSchemaChangeError, SourceTableReplacedError) as refused:
-                first = int(np.flatnonzero(batch.schema_version == version)[0])
-                return table, first, refused
-        return table, len(batch), None
+
+def _cut(batch: ChangeBatch, next_offset: int, end: int) -> tuple[ChangeBatch | None, int]:
+    if end == len(batch):
+        return batch, next_offset
+    return (batch.slice(0, end) if end else None), int(batch.offset[end])
+
+
+def end_of(batch: ChangeBatch, until_lsn: int | None, stop: Stop | None) -> int:
+    """The number of events at the batch's beginning that lie at or below both bounds."""
+    end = len(batch)
+    if until_lsn is not None:
+        end = int(np.searchsorted(batch.commit_lsn, until_lsn, side="right"))
+    if stop is not None:
+        lsn, ordinal = stop.position.commit_lsn, stop.position.ordinal
+        above = (batch.commit_lsn > lsn) | ((batch.commit_lsn == lsn) & (batch.ordinal > ordinal))
+        end = min(end, int(np.argmax(above)) if above.any() else len(batch))
+    return end
+
+
+def unseen(batch: ChangeBatch, base: TableProgress) -> ChangeBatch:
+    """Without events at or below the table's position and without those that the copy holds."""
+    lsn, ordinal = base.position.commit_lsn, base.position.ordinal
+    fresh = (batch.commit_lsn > lsn) | ((batch.commit_lsn == lsn) & (batch.ordinal > ordinal))
+    return batch.filter(fresh & ~in_copy(batch.commit_lsn, batch.xid, base.edge))
 
 
 def _added(done: CaughtUp, merged: Merged, after: TableProgress, events: int) -> CaughtUp:
     return CaughtUp(
         after,
         merged.table,
+        done.topic,
         done.events + events,
         done.upserted_rows + merged.upserted_rows,
         done.deleted_rows + merged.deleted_rows,
         done.commits + 1,
     )
-
-
-def check_relation(label: str, copied_oid: int, found_oid: int) -> None:
-    """Events must come from the relation that was copied.
-
-    Raises:
-        SourceTableReplacedError: It was dropped and another took its name.
-    """
-    if copied_oid != found_oid:
-        raise SourceTableReplacedError(label, copied_oid, found_oid)
 
 
 def in_copy(commit_lsn: np.ndarray, xid: np.ndarray, edge: CopyEdge | None) -> np.ndarray:
@@ -233,27 +244,3 @@ def in_copy(commit_lsn: np.ndarray, xid: np.ndarray, edge: CopyEdge | None) -> n
     if below.any():
         held[below] = edge.visibility.sees_many(xid[below])
     return held
-
-
-def evolve_table(
-    catalog: Catalog, table: Table, relation: SourceRelation, spec: TableSpec
-) -> Table:
-    """Make the table's schema hold rows of ``relation``; a no-op where it does already.
-
-    The change is a metadata commit of its own, before the first rows that need it: without those rows
-    it only shows a column of NULLs, and it is planned from the table, so it happens once.
-    """
-    change = plan_change(table, relation, spec)
-    if not change:
-        return table
-    with lake_errors(f"Iceberg table {spec.label}"):
-        transaction = table.transaction()
-        apply_change(transaction, change)
-        try:
-            transaction.commit_transaction()
-        except CommitFailedException as conflict:
-            raise CommitConflictError(spec.label, 1) from conflict
-    fresh = load_table(catalog, spec.identifier)
-    if fresh is None:
-        raise StateMissingError(spec.label)
-    return fresh

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.json as pj
 
 from carbon_pipelines.errors import MalformedEnvelopeError
+from carbon_pipelines.lake.arrow import compute as pc
 from carbon_pipelines.stream.consumer import RawBatch
 
 UNCHANGED_SEPARATOR = "\x1f"
@@ -92,8 +92,8 @@ def concat_batches(batches: Sequence[ChangeBatch]) -> ChangeBatch:
         np.concatenate([b.offset for b in batches]),
         np.concatenate([b.schema_version for b in batches]),
         pa.concat_arrays([b.unchanged for b in batches]),
-        pa.concat_tables([b.before for b in batches]),
-        pa.concat_tables([b.after for b in batches]),
+        pa.concat_tables([b.before for b in batches], promote_options="default"),
+        pa.concat_tables([b.after for b in batches], promote_options="default"),
     )
 
 

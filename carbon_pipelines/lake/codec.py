@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from carbon_pipelines.errors import UnrepresentableValueError
+from carbon_pipelines.lake.arrow import compute as pc
 from carbon_pipelines.lake.temporal import parse_date, parse_time, parse_timestamp
 from carbon_pipelines.source.array_text import parse_array
 

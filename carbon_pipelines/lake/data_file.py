@@ -10,9 +10,9 @@ import struct
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyiceberg.io import FileIO
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
@@ -37,6 +37,7 @@ from pyiceberg.types import (
     UUIDType,
 )
 
+from carbon_pipelines.lake.arrow import compute as pc
 from carbon_pipelines.lake.evolution import arrow_schema
 
 ROW_GROUP_ROWS = 131_072
@@ -150,9 +151,8 @@ def describe_file(
     footer, nans = written.footer, written.nans
     columns = _column_facts(footer, target.schema)
     bounded = {i: c for i, c in columns.items() if c.minimum is not None and not nans.get(i)}
-    kinds = {f.field_id: f.field_type for f in target.schema.fields}
-    lower = {i: _bound(kinds[i], c.minimum) for i, c in bounded.items()}
-    upper = {i: _upper(kinds[i], c.maximum) for i, c in bounded.items()}
+    lower = {i: _lower(c.type, c.minimum) for i, c in bounded.items()}
+    upper = {i: _upper(c.type, c.maximum) for i, c in bounded.items()}
     data_file = DataFile.from_args(
         content=DataFileContent.DATA,
         file_path=written.path,
@@ -177,25 +177,28 @@ def describe_file(
 
 @dataclass(slots=True)
 class _ColumnFacts:
+    type: PrimitiveType
     size_bytes: int = 0
     values: int = 0
     nulls: int | None = 0
-    minimum: object = None
-    maximum: object = None
+    minimum: Any = None
+    maximum: Any = None
     bounded: bool = True
 
 
 def _column_facts(footer: pq.FileMetaData, schema: Schema) -> dict[int, _ColumnFacts]:
-    """Sizes, counts and raw bounds of every top-level primitive column, over all row groups."""
-    ids = {f.name: f.field_id for f in schema.fields if f.field_type.is_primitive}
-    facts: dict[int, _ColumnFacts] = {i: _ColumnFacts() for i in ids.values()}
-    for group in range(footer.num_row_groups):
-        row_group = footer.row_group(group)
-        for index in range(row_group.num_columns):
-            chunk = row_group.column(index)
-            field_id = ids.get(chunk.path_in_schema)
-            if field_id is not None:
-                _add_chunk(facts[field_id], chunk)
+    """Sizes, counts and raw bounds of every top-level primitive column, over all row groups.
+
+    Columns are told apart by their place: a list is one Parquet column too, and a path may be the
+    name of another column that has dots in it.
+    """
+    assert footer.num_columns == len(schema.fields)
+    facts: dict[int, _ColumnFacts] = {}
+    for index, field in enumerate(schema.fields):
+        if isinstance(field.field_type, PrimitiveType):
+            fact = facts[field.field_id] = _ColumnFacts(field.field_type)
+            for group in range(footer.num_row_groups):
+                _add_chunk(fact, footer.row_group(group).column(index))
     return facts
 
 
@@ -210,7 +213,7 @@ def _add_chunk(fact: _ColumnFacts, chunk: pq.ColumnChunkMetaData) -> None:
     if statistics is None or not statistics.has_min_max or not fact.bounded:
         fact.bounded, fact.minimum, fact.maximum = False, None, None
         return
-    low, high = statistics.min_raw, statistics.max_raw
+    low, high = _ordered(fact.type, statistics.min_raw), _ordered(fact.type, statistics.max_raw)
     fact.minimum = low if fact.minimum is None else min(fact.minimum, low)
     fact.maximum = high if fact.maximum is None else max(fact.maximum, high)
 
@@ -220,29 +223,44 @@ def _first_offset(row_group: pq.RowGroupMetaData) -> int:
     return chunk.dictionary_page_offset or chunk.data_page_offset
 
 
-def _bound(kind: PrimitiveType, raw: object) -> bytes | None:
-    """A lower bound in Iceberg's single-value form."""
-    if isinstance(kind, DecimalType):
-        value = raw if isinstance(raw, int) else int.from_bytes(_bytes(raw), "big", signed=True)
-        return value.to_bytes((value.bit_length() // 8) + 1, "big", signed=True)
-    if isinstance(kind, StringType):
-        return _bytes(raw).decode("utf-8", "ignore")[:BOUND_CHARACTERS].encode()
+def _ordered(kind: PrimitiveType, raw: Any) -> Any:
+    """A raw value as one that Python compares as Iceberg does: a wide decimal's bytes are signed."""
+    if isinstance(kind, DecimalType) and isinstance(raw, bytes):
+        return int.from_bytes(raw, "big", signed=True)
+    return raw
+
+
+def _lower(kind: PrimitiveType, value: Any) -> bytes | None:
+    """A lower bound in Iceberg's single-value form; truncated text is below what it begins.
+
+    A uuid has none: Java's readers took uuids for signed numbers when they compared bounds
+    (apache/iceberg #14216), and would skip files that hold the value.
+    """
     if isinstance(kind, UUIDType):
-        return _bytes(raw)
-    if isinstance(kind, BinaryType):
-        return _bytes(raw)[:BOUND_CHARACTERS]
-    return struct.pack(_STRUCTS[type(kind)], raw)
-
-
-def _upper(kind: PrimitiveType, raw: object) -> bytes | None:
-    """An upper bound in Iceberg's single-value form; truncated text is raised to stay above."""
+        return None
     if isinstance(kind, StringType):
-        text = _bytes(raw).decode()
-        return text.encode() if len(text) <= BOUND_CHARACTERS else _raised(text[:BOUND_CHARACTERS])
+        return value.decode()[:BOUND_CHARACTERS].encode()
     if isinstance(kind, BinaryType):
-        value = _bytes(raw)
+        return value[:BOUND_CHARACTERS]
+    return _single_value(kind, value)
+
+
+def _upper(kind: PrimitiveType, value: Any) -> bytes | None:
+    """An upper bound in Iceberg's single-value form; truncated text is raised to stay above."""
+    if isinstance(kind, UUIDType):
+        return None
+    if isinstance(kind, StringType):
+        text = value.decode()
+        return value if len(text) <= BOUND_CHARACTERS else _raised(text[:BOUND_CHARACTERS])
+    if isinstance(kind, BinaryType):
         return value if len(value) <= BOUND_CHARACTERS else _raised_bytes(value[:BOUND_CHARACTERS])
-    return _bound(kind, raw)
+    return _single_value(kind, value)
+
+
+def _single_value(kind: PrimitiveType, value: Any) -> bytes:
+    if isinstance(kind, DecimalType):
+        return value.to_bytes((value.bit_length() // 8) + 1, "big", signed=True)
+    return struct.pack(_STRUCTS[type(kind)], value)
 
 
 def _raised(text: str) -> bytes | None:
@@ -260,7 +278,3 @@ def _raised(text: str) -> bytes | None:
 def _raised_bytes(value: bytes) -> bytes | None:
     stripped = value.rstrip(b"\xff")
     return stripped[:-1] + bytes([stripped[-1] + 1]) if stripped else None
-
-
-def _bytes(raw: object) -> bytes:
-    return raw if isinstance(raw, bytes) else str(raw).encode()

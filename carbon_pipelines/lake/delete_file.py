@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyiceberg.io import FileIO
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
@@ -18,6 +17,7 @@ from pyiceberg.partitioning import PartitionKey
 from pyiceberg.table.locations import LocationProvider
 from pyiceberg.typedef import Record
 
+from carbon_pipelines.lake.arrow import compute as pc
 from carbon_pipelines.lake.table_files import DELETE_FILE_PATH_ID
 
 POSITION_ID = 2147483545

@@ -5,7 +5,8 @@ which replaced. What does not: finding the rows (``lookup.py``).
 
 Delete files name one data file each where few are touched, so that a reader opens only its own; past
 ``STACKED_DELETES`` of them the next commit writes their union and takes them away. Where many data
-files are touched, one delete file serves all of a partition.
+files are touched, one delete file serves all of a partition. No position is named twice, so that
+the counters of a snapshot's summary mean rows.
 """
 
 from collections.abc import Sequence
@@ -51,13 +52,13 @@ def plan_deletes(found: Sequence[FoundRows]) -> DeletePlan:
     removed_data: list[LiveFile] = []
     removed_deletes: list[LiveFile] = []
     for rows in found:
-        union = np.union1d(rows.gone, rows.positions)
-        if len(union) >= rows.data.file.record_count:
+        named = np.setdiff1d(np.union1d(rows.own_gone, rows.positions), rows.shared_gone)
+        if len(named) + len(rows.shared_gone) >= rows.data.file.record_count:
             removed_data.append(rows.data)
             removed_deletes.extend(rows.own_deletes)
         elif len(rows.own_deletes) >= STACKED_DELETES:
             removed_deletes.extend(rows.own_deletes)
-            touched.append((rows.data, union))
+            touched.append((rows.data, named))
         else:
             touched.append((rows.data, np.sort(rows.positions)))
     deleted = sum(len(rows.positions) for rows in found)

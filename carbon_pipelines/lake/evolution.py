@@ -136,6 +136,10 @@ def plan_change(table: Table, relation: SourceRelation, spec: TableSpec) -> Sche
     gone = [fields[i].name for attnum, i in known.items() if attnum not in live and i in fields]
     if gone:
         raise UnsupportedSchemaChangeError(spec.label, f"drops {', '.join(gone)}", relation.version)
+    keyless = [name for name in spec.key if not _is_key(relation, name)]
+    if keyless:
+        change = f"takes {', '.join(keyless)} out of the replica identity, so changes went unseen"
+        raise UnsupportedSchemaChangeError(spec.label, change, relation.version)
     if relation.rewritten:
         raise UnsupportedSchemaChangeError(spec.label, "rewrites the table", relation.version)
     for column in captured_columns(relation, spec):
@@ -158,6 +162,12 @@ def plan_change(table: Table, relation: SourceRelation, spec: TableSpec) -> Sche
             change = f"changes {column.name} from {field.field_type} to {kind}"
             raise UnsupportedSchemaChangeError(spec.label, change, relation.version)
     return SchemaChange(relation.version, tuple(added))
+
+
+def _is_key(relation: SourceRelation, name: str) -> bool:
+    """Whether ``name`` still identifies rows; a column that was renamed is judged elsewhere."""
+    named = [column for column in relation.columns if column.name == name]
+    return not named or named[0].key_position is not None or relation.replica_identity == "f"
 
 
 def apply_change(transaction: Transaction, change: SchemaChange) -> None:

@@ -10,9 +10,10 @@ Nothing of a copy is visible until it is whole. The order of steps that keeps it
    are visible to S;
 3. read L, the WAL insert position after S. An event from E on is in the copy if its commit LSN is at
    most L and S sees its transaction; else it is not;
-4. copy; each finished range is a snapshot on the branch, so a crash costs the ranges under way;
-5. write a marker synchronously and wait until Kafka holds everything up to it: an asynchronous commit
-   that S saw and a crash took back would show here as a capture that never passes L;
+4. write a marker synchronously before anything is read: it flushes every asynchronous commit that S
+   sees, so no crash can take back a row that is copied, now or by a resumed copy;
+5. copy; each finished range is a snapshot on the branch, so a crash costs the ranges under way; then
+   wait until Kafka holds everything up to the marker;
 6. a resumed copy has ranges of several snapshots: it skips by the first, and the branch is brought
    past the last one's L before anyone sees it. Only keyed mirrors resume; others start again;
 7. ``main`` is set to the branch's head.
@@ -63,11 +64,16 @@ from carbon_pipelines.lake.state import CopyEdge, TableProgress
 from carbon_pipelines.lake.table_creation import create_table
 from carbon_pipelines.lake.table_files import load_table_files
 from carbon_pipelines.lake.types import copy_type
-from carbon_pipelines.source.connection import connect
-from carbon_pipelines.source.copy import CtidRange, ExportedSnapshot, plan_table_ranges, read_range
-from carbon_pipelines.source.relation import SourceRelation, load_relation
+from carbon_pipelines.source.connection import session
+from carbon_pipelines.source.copy import (
+    CtidRange,
+    ExportedSnapshot,
+    load_relation_as_of,
+    plan_table_ranges,
+    read_range,
+)
+from carbon_pipelines.source.relation import SourceRelation
 from carbon_pipelines.source.visibility import (
-    current_insert_lsn,
     emit_marker,
     wait_until_older_transactions_ended,
 )
@@ -142,23 +148,22 @@ class FirstCopy:
 
     def _copy(self) -> FirstCopied:
         self._rows = 0
-        with connect(self._dsn) as connection:
+        with session(self._dsn) as connection:
             stream = self._captured(emit_marker(connection, b"before first copy"))
             topic = load_topic_state(self._endpoints.stream_bootstrap, topic_of(self._spec))
             wait_until_older_transactions_ended(connection)
             with ExportedSnapshot(self._dsn) as snapshot:
-                through_lsn = current_insert_lsn(connection)
-                relation = load_relation(
-                    snapshot.connection, self._spec.source_schema, self._spec.source_table
+                marker_lsn = emit_marker(connection, b"first copy")
+                relation = load_relation_as_of(
+                    self._dsn,
+                    snapshot.snapshot_id,
+                    self._spec.source_schema,
+                    self._spec.source_table,
                 )
-                table = create_table(self._catalog, self._spec, relation)
-                renewed = plan_renewed_schema(table, relation, self._spec)
-                table, self._schema = stage_schema(table, renewed)
-                self._properties = {SOURCE_COLUMNS: source_columns_property(relation, self._schema)}
-                edge = CopyEdge(snapshot.visibility, through_lsn)
+                table = self._prepare_table(relation)
+                edge = CopyEdge(snapshot.visibility, snapshot.insert_lsn)
                 staged = self._start(table, relation, edge, stream, topic)
                 table, staged = self._copy_ranges(table, staged, relation, snapshot.snapshot_id)
-            marker_lsn = emit_marker(connection, b"first copy")
         self._captured(marker_lsn)
         return self._publish(table, staged)
 
@@ -170,6 +175,15 @@ class FirstCopy:
             raise ProgressMissingError(self._database.name)
         return progress
 
+    def _prepare_table(self, relation: SourceRelation) -> Table:
+        """The Iceberg table with the schema that the copy's files will have, not yet current."""
+        table = create_table(self._catalog, self._spec, relation)
+        with lake_errors(f"Iceberg table {self._spec.label}"):
+            renewed = plan_renewed_schema(table, relation, self._spec)
+            table, self._schema = stage_schema(table, renewed)
+        self._properties = {SOURCE_COLUMNS: source_columns_property(relation, self._schema)}
+        return table
+
     def _start(
         self,
         table: Table,
@@ -180,7 +194,7 @@ class FirstCopy:
     ) -> StagedCopy:
         """The copy to go on with under the snapshot of ``edge``, or a new one."""
         found = load_staged(table, self._spec.label)
-        if found is not None and self._can_resume(found, relation, topic):
+        if found is not None and self._can_resume(found, relation, stream, topic):
             self._report(
                 f"{self._spec.label}: resuming, {len(found.done)} of {len(found.ranges)} ranges are done"
             )
@@ -197,17 +211,21 @@ class FirstCopy:
             relation_oid=relation.oid,
             edge=edge,
         )
-        with connect(self._dsn) as connection:
+        with session(self._dsn) as connection:
             ranges = plan_table_ranges(connection, relation, target_bytes=RANGE_BYTES)
         bounds = [(r.first_page, r.end_page) for r in ranges]
         return StagedCopy(progress, bounds, frozenset(), edge.through_lsn, 1)
 
-    def _can_resume(self, found: StagedCopy, relation: SourceRelation, topic: TopicState) -> bool:
+    def _can_resume(
+        self, found: StagedCopy, relation: SourceRelation, stream: Progress, topic: TopicState
+    ) -> bool:
         return (
             self._spec.mode == "mirror"
             and bool(self._spec.key)
             and found.progress.relation_oid == relation.oid
             and found.progress.schema_version == relation.version
+            and found.progress.system_identifier == stream.system_identifier
+            and found.progress.timeline == stream.timeline
             and found.progress.topic_id == topic.topic_id
             and found.progress.next_offset >= topic.low
         )
@@ -272,9 +290,8 @@ class FirstCopy:
     def _publish(self, table: Table, staged: StagedCopy) -> FirstCopied:
         progress = staged.progress
         if staged.snapshots > 1:
-            topic = load_topic_state(self._endpoints.stream_bootstrap, topic_of(self._spec))
             bootstrap = self._endpoints.stream_bootstrap
-            catch_up = CatchUp(self._catalog, self._spec, bootstrap, topic, branch=BRANCH)
+            catch_up = CatchUp(self._catalog, self._spec, bootstrap, branch=BRANCH)
             done = catch_up.run(table, progress, until_lsn=staged.last_through_lsn)
             table, progress = done.table, done.progress
         published = publish(self._reload(), self._spec.label, self._schema, self._properties)

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from carbon_pipelines.lake.arrow import compute as pc
 from carbon_pipelines.lake.change_batch import (
     DELETE,
     TRUNCATE,

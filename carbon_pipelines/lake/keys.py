@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+
+from carbon_pipelines.lake.arrow import compute as pc
 
 _COMPOSITE_LIMIT = 2**62
 """Above this, combined codes are renumbered before the next column is added."""

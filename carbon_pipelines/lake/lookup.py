@@ -20,10 +20,12 @@ from pyiceberg.types import DateType, IntegerType, LongType, TimestampType, Time
 from carbon_pipelines.lake.delete_file import read_positions
 from carbon_pipelines.lake.keys import KeyMatcher, KeySet
 from carbon_pipelines.lake.table_files import LiveFile, TableFiles
+from carbon_pipelines.lake.types import arrow_type
 
 MATCH_ROWS = 1_048_576
 """Key rows that are matched at once; bounds memory and amortises the hash table of the keys."""
 _PARALLEL_FILES = 4
+_FIELD_ID = b"PARQUET:field_id"
 _NUMBERS = IntegerType | LongType | DateType | TimestampType | TimestamptzType
 
 
@@ -32,13 +34,15 @@ class FoundRows:
     """Live rows of one data file that carry a changed key.
 
     ``positions`` is sorted; ``keys[i]`` is the number of the key at ``positions[i]``.
-    ``gone`` are the positions that older delete files name already.
+    ``own_gone`` are positions that the delete files of this data file alone (``own_deletes``) name
+    already, ``shared_gone`` those that delete files of several data files name.
     """
 
     data: LiveFile
     positions: np.ndarray
     keys: np.ndarray
-    gone: np.ndarray
+    own_gone: np.ndarray
+    shared_gone: np.ndarray
     own_deletes: Sequence[LiveFile]
 
 
@@ -57,7 +61,9 @@ class RowLookup:
 
     def __init__(self, files: TableFiles, schema: Schema, key: Sequence[str], io: FileIO) -> None:
         self._files, self._schema, self._key, self._io = files, schema, tuple(key), io
-        self._key_ids = [schema.find_field(name).field_id for name in key]
+        fields = [schema.find_field(name) for name in key]
+        self._key_ids = [field.field_id for field in fields]
+        self._key_types = [_storage_type(arrow_type(field.field_type)) for field in fields]
 
     def find(self, keys: KeySet) -> list[FoundRows]:
         """Every live row that carries one of ``keys``, by data file."""
@@ -82,7 +88,7 @@ class RowLookup:
         positions = found.positions[wanted]
         with self._io.new_input(found.data.file.file_path).open() as stream:
             parquet = pq.ParquetFile(stream)
-            name = _column_by_id(parquet.schema_arrow, self._schema.find_field(column).field_id)
+            (name,) = self._names(parquet.schema_arrow, [self._schema.find_field(column).field_id])
             if name is None:
                 return pa.nulls(len(positions))
             parts: list[pa.Array] = []
@@ -91,8 +97,8 @@ class RowLookup:
                 rows = parquet.metadata.row_group(group).num_rows
                 inside = positions[(positions >= first) & (positions < first + rows)] - first
                 if len(inside):
-                    chunk = parquet.read_row_group(group, columns=[name]).column(0).combine_chunks()
-                    parts.append(chunk.take(pa.array(inside)))
+                    read = parquet.read_row_group(group, columns=[name])
+                    parts.append(read.column(name).combine_chunks().take(pa.array(inside)))
                 first += rows
         return pa.concat_arrays(parts)
 
@@ -106,7 +112,7 @@ class RowLookup:
     def _read_file(self, data: LiveFile, pruner: "_Pruner") -> list[_KeyRows]:
         with self._io.new_input(data.file.file_path).open() as stream:
             parquet = pq.ParquetFile(stream, pre_buffer=True)
-            names = [_column_by_id(parquet.schema_arrow, i) for i in self._key_ids]
+            names = self._names(parquet.schema_arrow, self._key_ids)
             if None in names:
                 return []
             groups = list(pruner.row_groups(parquet.metadata, str(names[0])))
@@ -115,9 +121,24 @@ class RowLookup:
                 table = parquet.read_row_groups(
                     [g for g, _ in run], columns=names, use_threads=False
                 )
-                arrays = [table.column(name).combine_chunks() for name in names]
+                arrays = [
+                    _storage(table.column(name).combine_chunks()).cast(kind)
+                    for name, kind in zip(names, self._key_types, strict=True)
+                ]
                 result.append(_KeyRows(data, run[0][1], arrays))
             return result
+
+    def _names(self, schema: pa.Schema, field_ids: Sequence[int]) -> list[str | None]:
+        """What a file calls the columns of these ids; by name if another tool wrote it without ids."""
+        known = {
+            int(field.metadata[_FIELD_ID]): field.name
+            for field in schema
+            if field.metadata and _FIELD_ID in field.metadata
+        }
+        if known:
+            return [known.get(i) for i in field_ids]
+        names = [self._schema.find_field(i).name for i in field_ids]
+        return [name if name in schema.names else None for name in names]
 
     def _live_rows(
         self, data: LiveFile, parts: Sequence[tuple[np.ndarray, np.ndarray]]
@@ -125,17 +146,19 @@ class RowLookup:
         positions = np.concatenate([p for p, _ in parts])
         keys = np.concatenate([k for _, k in parts])
         own, shared = self._files.deletes_for(data)
-        gone = read_positions(self._io, [d.file for d in (*own, *shared)], data.file.file_path)
-        live = ~np.isin(positions, gone, assume_unique=True)
-        return FoundRows(data, positions[live], keys[live], gone, own)
+        path = data.file.file_path
+        own_gone = read_positions(self._io, [d.file for d in own], path)
+        shared_gone = read_positions(self._io, [d.file for d in shared], path)
+        live = ~np.isin(positions, np.concatenate([own_gone, shared_gone]))
+        return FoundRows(data, positions[live], keys[live], own_gone, shared_gone, own)
 
 
-def _column_by_id(schema: pa.Schema, field_id: int) -> str | None:
-    wanted = str(field_id).encode()
-    for field in schema:
-        if field.metadata and field.metadata.get(b"PARQUET:field_id") == wanted:
-            return field.name
-    return None
+def _storage(values: pa.Array) -> pa.Array:
+    return values.storage if isinstance(values, pa.ExtensionArray) else values
+
+
+def _storage_type(kind: pa.DataType) -> pa.DataType:
+    return kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
 
 
 def _grouped(rows: Iterator[_KeyRows]) -> Iterator[list[_KeyRows]]:

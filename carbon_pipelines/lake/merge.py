@@ -36,7 +36,7 @@ from carbon_pipelines.lake.new_rows import NewRows
 from carbon_pipelines.lake.partitions import PartitionedWriter, file_target
 from carbon_pipelines.lake.row_delta import FileChanges
 from carbon_pipelines.lake.state import TableProgress, load_progress
-from carbon_pipelines.lake.table_files import TableFiles, load_table_files
+from carbon_pipelines.lake.table_files import TableFiles, count_rows, load_table_files
 
 COMMIT_ATTEMPTS = 8
 """Plans made before a stream of other writers' commits is reported as a conflict."""
@@ -159,8 +159,8 @@ class _Plan:
 
     def __init__(self, table: Table, spec: TableSpec, branch: str, hooks: MergeHooks) -> None:
         self._table, self._spec, self._hooks = table, spec, hooks
-        snapshot = table.snapshot_by_name(branch)
-        self._files: TableFiles = load_table_files(snapshot, table.io)
+        self._snapshot = table.snapshot_by_name(branch)
+        self._files: TableFiles = load_table_files(self._snapshot, table.io)
         self._data: list[DataFile] = []
         self._delete_files: list[DataFile] = []
         self._deletes = DeletePlan((), (), (), (), 0)
@@ -172,7 +172,7 @@ class _Plan:
         """Rows that were live before and are not after."""
         if not self._truncated:
             return self._deletes.deleted_rows
-        return sum(live.file.record_count for live in self._files.data)
+        return count_rows(self._snapshot)
 
     def write(self, batch: ChangeBatch, fold: Fold, schema: pa.Schema) -> None:
         """Find the old rows, then write new rows and delete files; refers to nothing yet."""

@@ -12,7 +12,7 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
-from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
+from pyiceberg.table.refs import MAIN_BRANCH
 from pyiceberg.table.update import (
     AddSchemaUpdate,
     AssertRefSnapshotId,
@@ -98,7 +98,7 @@ def stage_schema(table: Table, schema: Schema) -> tuple[Table, Schema]:
         if known.fields == schema.fields:
             return table, known
     transaction = table.transaction()
-    transaction._stage((AddSchemaUpdate(schema_=schema),))  # pyright: ignore[reportPrivateUsage]
+    transaction._stage((AddSchemaUpdate.model_validate({"schema": schema}),))  # pyright: ignore[reportPrivateUsage]
     committed = transaction.commit_transaction()
     return committed, next(s for s in committed.schemas().values() if s.fields == schema.fields)
 
@@ -118,17 +118,14 @@ def publish(table: Table, label: str, schema: Schema, properties: Mapping[str, s
     transaction = table.transaction()
     transaction._stage(  # pyright: ignore[reportPrivateUsage]
         (
-            SetSnapshotRefUpdate(
-                snapshot_id=head,
-                parent_snapshot_id=main,
-                ref_name=MAIN_BRANCH,
-                type=SnapshotRefType.BRANCH,
+            SetSnapshotRefUpdate.model_validate(
+                {"ref-name": MAIN_BRANCH, "snapshot-id": head, "type": "branch"}
             ),
-            RemoveSnapshotRefUpdate(ref_name=BRANCH),
-            SetCurrentSchemaUpdate(schema_id=schema.schema_id),
+            RemoveSnapshotRefUpdate.model_validate({"ref-name": BRANCH}),
+            SetCurrentSchemaUpdate.model_validate({"schema-id": schema.schema_id}),
             SetPropertiesUpdate(updates=dict(properties)),
         ),
-        (AssertRefSnapshotId(snapshot_id=main, ref=MAIN_BRANCH),),
+        (AssertRefSnapshotId.model_validate({"ref": MAIN_BRANCH, "snapshot-id": main}),),
     )
     with lake_errors(f"Iceberg table {label}"):
         try:

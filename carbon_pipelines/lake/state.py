@@ -19,6 +19,8 @@ from carbon_pipelines.source.visibility import Visibility
 
 FORMAT_VERSION = "1"
 """Version of the ``carbon.*`` properties that this program writes and reads."""
+CREATED = "carbon.created"
+"""Marks the empty snapshot that a new table begins with: nothing was copied yet."""
 _PREFIX = "carbon."
 
 
@@ -43,6 +45,7 @@ class TableProgress:
         next_offset: Kafka offset to read from next (partition 0), a read_committed position.
         schema_version: Newest source schema version that the table's schema follows.
         relation_oid: The source table's oid.
+        ddl_offset: Offset of the DDL topic up to which the history was considered.
         edge: Until the stream has passed the first copy; then ``None``.
     """
 
@@ -54,10 +57,11 @@ class TableProgress:
     system_identifier: str
     timeline: int
     relation_oid: int
+    ddl_offset: int = 0
     edge: CopyEdge | None = None
 
     def moved_to(
-        self, position: Position, next_offset: int, schema_version: int
+        self, position: Position, next_offset: int, schema_version: int, ddl_offset: int
     ) -> "TableProgress":
         """The progress after a batch; the edge is dropped once the position is past it."""
         edge = self.edge
@@ -68,6 +72,7 @@ class TableProgress:
             position=position,
             next_offset=next_offset,
             schema_version=schema_version,
+            ddl_offset=ddl_offset,
             edge=edge,
         )
 
@@ -83,6 +88,7 @@ class TableProgress:
             "carbon.system_identifier": self.system_identifier,
             "carbon.timeline": str(self.timeline),
             "carbon.relation_oid": str(self.relation_oid),
+            "carbon.ddl_offset": str(self.ddl_offset),
         }
         if self.edge is not None:
             properties["carbon.copy_visibility"] = str(self.edge.visibility)
@@ -114,6 +120,7 @@ def read_progress(properties: Mapping[str, str], table: str) -> TableProgress:
         system_identifier=properties["carbon.system_identifier"],
         timeline=int(properties["carbon.timeline"]),
         relation_oid=int(properties["carbon.relation_oid"]),
+        ddl_offset=int(properties["carbon.ddl_offset"]),
         edge=edge,
     )
 
@@ -121,7 +128,7 @@ def read_progress(properties: Mapping[str, str], table: str) -> TableProgress:
 def load_progress(
     metadata: TableMetadata, table: str, branch: str = MAIN_BRANCH
 ) -> TableProgress | None:
-    """The newest progress on ``branch``, or ``None`` if the branch has no snapshot.
+    """The newest progress on ``branch``, or ``None`` if nothing was copied to it yet.
 
     Raises:
         StateMissingError: There are snapshots, but none carries our progress.
@@ -132,7 +139,8 @@ def load_progress(
     carrier = find_carrier(metadata, head)
     if carrier is None or carrier.summary is None:
         raise StateMissingError(table)
-    return read_progress(carrier.summary.additional_properties, table)
+    properties = carrier.summary.additional_properties
+    return None if CREATED in properties else read_progress(properties, table)
 
 
 def find_carrier(metadata: TableMetadata, head: Snapshot) -> Snapshot | None:
@@ -141,6 +149,15 @@ def find_carrier(metadata: TableMetadata, head: Snapshot) -> Snapshot | None:
         if snapshot.summary and "carbon.position" in snapshot.summary.additional_properties:
             return snapshot
     return None
+
+
+def created_properties() -> dict[str, str]:
+    """The summary properties of a new table's first, empty snapshot."""
+    return {
+        "carbon.format_version": FORMAT_VERSION,
+        "carbon.position": str(Position(0, 0)),
+        CREATED: "true",
+    }
 
 
 def carried_forward(properties: Mapping[str, str]) -> dict[str, str]:

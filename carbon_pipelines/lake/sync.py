@@ -20,10 +20,11 @@ from carbon_pipelines.lake.connection import load_table, open_catalog
 from carbon_pipelines.lake.first_copy import FirstCopy
 from carbon_pipelines.lake.merge import MergeHooks
 from carbon_pipelines.lake.state import TableProgress, load_progress
+from carbon_pipelines.lake.table_files import count_rows
 from carbon_pipelines.source.position import Position
-from carbon_pipelines.stream.consumer import TopicState, load_topic_state
+from carbon_pipelines.stream.consumer import load_topic_state
 from carbon_pipelines.stream.progress import load_progress as load_capture_progress
-from carbon_pipelines.stream.topics import TopicIdentity, check_topic, topic_of
+from carbon_pipelines.stream.topics import topic_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +97,11 @@ def sync_table(
         iceberg, progress, copied_rows = copied.table, copied.progress, copied.rows
         steps["first_copy"] = time.monotonic() - started
     started = time.monotonic()
-    topic = load_topic_state(endpoints.stream_bootstrap, topic_of(table))
-    _check_source(table, database, endpoints, progress, topic)
-    catch_up = CatchUp(catalog, table, endpoints.stream_bootstrap, topic, hooks=hooks)
+    _check_source(table, database, endpoints, progress)
+    catch_up = CatchUp(catalog, table, endpoints.stream_bootstrap, hooks=hooks)
     done = catch_up.run(iceberg, progress, until_lsn=until_lsn)
     steps["merge"] = time.monotonic() - started
-    return _synced(table, progress, done, topic, copied_rows, steps)
+    return _synced(table, progress, done, copied_rows, steps)
 
 
 def observe_table(table: TableSpec, endpoints: Endpoints) -> TableState | None:
@@ -123,18 +123,9 @@ def _open(catalog: Catalog, table: TableSpec) -> tuple[Table | None, TableProgre
 
 
 def _check_source(
-    table: TableSpec,
-    database: DatabaseSpec,
-    endpoints: Endpoints,
-    progress: TableProgress,
-    topic: TopicState,
+    table: TableSpec, database: DatabaseSpec, endpoints: Endpoints, progress: TableProgress
 ) -> None:
-    """The topic and the database must be those that the table's progress was made from."""
-    check_topic(
-        progress.topic_id,
-        progress.cluster_id,
-        TopicIdentity(topic.topic, topic.topic_id, topic.cluster_id),
-    )
+    """The events must come from the PostgreSQL that the table was copied from."""
     capture = load_capture_progress(endpoints, database)
     if capture is not None and capture.system_identifier != progress.system_identifier:
         raise WrongSourceError(table.label, progress.system_identifier, capture.system_identifier)
@@ -144,7 +135,6 @@ def _synced(
     table: TableSpec,
     before: TableProgress,
     done: CaughtUp,
-    topic: TopicState,
     copied_rows: int,
     steps: Mapping[str, float],
 ) -> TableSynced:
@@ -159,18 +149,9 @@ def _synced(
         events=done.events,
         first_offset=before.next_offset,
         last_offset=done.progress.next_offset - 1,
-        lag_offsets=max(0, topic.high - done.progress.next_offset),
+        lag_offsets=max(0, done.topic.high - done.progress.next_offset),
         position=done.progress.position,
-        row_count=count_rows(done.table),
+        row_count=count_rows(snapshot),
         column_schema=tuple((f.name, str(f.field_type)) for f in done.table.schema().fields),
         seconds_by_step=dict(steps),
     )
-
-
-def count_rows(table: Table) -> int:
-    """Rows of the current snapshot, from its summary: records minus deleted positions."""
-    snapshot = table.current_snapshot()
-    if snapshot is None or snapshot.summary is None:
-        return 0
-    totals = snapshot.summary.additional_properties
-    return int(totals.get("total-records", 0)) - int(totals.get("total-position-deletes", 0))

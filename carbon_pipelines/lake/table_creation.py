@@ -11,9 +11,13 @@ from pyiceberg.exceptions import NamespaceAlreadyExistsError, TableAlreadyExists
 from pyiceberg.table import Table
 
 from carbon_pipelines.catalog.table import TableSpec
+from carbon_pipelines.errors import StateMissingError
+from carbon_pipelines.lake.commit import commit_files
 from carbon_pipelines.lake.connection import lake_errors, load_table
 from carbon_pipelines.lake.evolution import SOURCE_COLUMNS, plan_schema, source_columns_property
 from carbon_pipelines.lake.partitions import partition_spec, sort_order
+from carbon_pipelines.lake.row_delta import FileChanges
+from carbon_pipelines.lake.state import created_properties
 from carbon_pipelines.source.relation import SourceRelation
 
 _PROPERTIES = {
@@ -28,7 +32,22 @@ _PROPERTIES = {
 
 
 def create_table(catalog: Catalog, table: TableSpec, relation: SourceRelation) -> Table:
-    """Create the table empty, or load it if another process was faster."""
+    """Create the table without rows; one that is there already is loaded as it is.
+
+    A new table begins with an empty snapshot: PyIceberg refuses to write a branch of a table that has
+    none, and the first copy grows on a branch.
+    """
+    existing = load_table(catalog, table.identifier)
+    if existing is None:
+        existing = _create(catalog, table, relation)
+    if existing.metadata.snapshots:
+        return existing
+    with lake_errors(f"Iceberg table {table.label}"):
+        begun = commit_files(existing, FileChanges(), created_properties())
+    return begun.table if begun is not None else _reload(catalog, table)
+
+
+def _create(catalog: Catalog, table: TableSpec, relation: SourceRelation) -> Table:
     schema = plan_schema(relation, table)
     with lake_errors(f"Iceberg table {table.label}"):
         with suppress(NamespaceAlreadyExistsError):
@@ -45,10 +64,15 @@ def create_table(catalog: Catalog, table: TableSpec, relation: SourceRelation) -
                 },
             )
         except TableAlreadyExistsError:
-            existing = load_table(catalog, table.identifier)
-            assert existing is not None
-            return existing
-    return _with_assigned_ids(created, relation)
+            return _reload(catalog, table)
+        return _with_assigned_ids(created, relation)
+
+
+def _reload(catalog: Catalog, table: TableSpec) -> Table:
+    existing = load_table(catalog, table.identifier)
+    if existing is None:
+        raise StateMissingError(table.label)
+    return existing
 
 
 def _with_assigned_ids(table: Table, relation: SourceRelation) -> Table:

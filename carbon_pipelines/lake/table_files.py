@@ -83,6 +83,14 @@ def load_table_files(snapshot: Snapshot | None, io: FileIO) -> TableFiles:
     return TableFiles(manifests, data, by_path, by_partition)
 
 
+def count_rows(snapshot: Snapshot | None) -> int:
+    """Live rows of a snapshot, from its summary: records minus deleted positions."""
+    if snapshot is None or snapshot.summary is None:
+        return 0
+    totals = snapshot.summary.additional_properties
+    return int(totals.get("total-records", 0)) - int(totals.get("total-position-deletes", 0))
+
+
 def single_target(delete_file: DataFile) -> str | None:
     """The path of the one data file that a position delete file names, by its equal bounds."""
     low = (delete_file.lower_bounds or {}).get(DELETE_FILE_PATH_ID)

@@ -20,11 +20,11 @@ A key left out is compared in the next round, under a fresh S. Differences at ot
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import duckdb
+from carbon_pipelines.stream.drain import wait_captured
 
 from carbon_pipelines.catalog.database import DatabaseSpec
 from carbon_pipelines.catalog.table import TableSpec
@@ -43,11 +43,10 @@ from carbon_pipelines.quality.source_scan import SourceStream, source_batches
 from carbon_pipelines.quality.topic_tail import read_topic_since
 from carbon_pipelines.quality.touched_keys import MARGIN, touched_keys
 from carbon_pipelines.quality.verification import Verification, VerifyLimits
-from carbon_pipelines.source.connection import SourceConnection, connect
+from carbon_pipelines.source.connection import SourceConnection, session
 from carbon_pipelines.source.copy import ExportedSnapshot
 from carbon_pipelines.source.relation import SourceRelation, load_relation
-from carbon_pipelines.source.visibility import current_insert_lsn, emit_marker
-from carbon_pipelines.stream.drain import wait_captured
+from carbon_pipelines.source.visibility import emit_marker
 from carbon_pipelines.stream.topics import topic_of
 
 
@@ -152,15 +151,15 @@ class _Rounds:
     def make_one(self) -> _Round | _Voided:
         """One round; the first compares every key, the others those still pending."""
         try:
-            with closing(connect(self._dsn)) as connection:
+            with session(self._dsn) as connection:
                 relation = self._load_relation(connection)
                 taken_at = self.now()
                 with ExportedSnapshot(self._dsn) as snapshot:
-                    lsn = current_insert_lsn(connection)
+                    lsn = snapshot.insert_lsn
                     synced = self._bring_to(lsn, emit_marker(connection, b"verify"))
                     if synced.position.commit_lsn > lsn:
                         return _Voided("another run merged the lake beyond the source snapshot")
-                    outcome = self._compare(relation, snapshot, lsn, taken_at, synced)
+                    outcome = self._compare(relation, snapshot, taken_at, synced)
                 if self._load_relation(connection).columns != relation.columns:
                     return _Voided("the source table was altered meanwhile")
         except (RelationRewrittenError, TableMissingError) as change:
@@ -185,7 +184,6 @@ class _Rounds:
         self,
         relation: SourceRelation,
         snapshot: ExportedSnapshot,
-        lsn: int,
         taken_at: datetime,
         synced: TableSynced,
     ) -> _Round | _Voided:
@@ -193,7 +191,7 @@ class _Rounds:
         key = [shape.columns[i] for i in shape.key_positions]
         topic = topic_of(self.table)
         tail = read_topic_since(self.endpoints.stream_bootstrap, topic, taken_at - MARGIN)
-        touched = touched_keys(tail, key, snapshot.visibility, lsn)
+        touched = touched_keys(tail, key, snapshot.visibility, snapshot.insert_lsn)
         if touched.truncated:
             return _Voided("a transaction that the source snapshot cannot see truncated the table")
         lake = pin_snapshot(self.engine, self.endpoints.lake, self.table, synced.snapshot_id)

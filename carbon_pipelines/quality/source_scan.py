@@ -13,9 +13,22 @@ import pyarrow as pa
 
 from carbon_pipelines.errors import CarbonPipelinesError
 from carbon_pipelines.quality.canonical import ComparedColumn, text_batch, text_schema
+from carbon_pipelines.source.copy import CtidRange, ExportedSnapshot, read_range
+from carbon_pipelines.source.relation import SourceRelation
 
 SOURCE_TEXT = "source_text"
 """The name under which DuckDB knows the stream of the source's rows."""
+
+
+def source_batches(
+    dsn: str,
+    snapshot: ExportedSnapshot,
+    relation: SourceRelation,
+    columns: Sequence[ComparedColumn],
+) -> Iterator[pa.RecordBatch]:
+    """Every row as ``snapshot`` sees it, as text; one COPY from the first page to the last."""
+    names = [column.name for column in columns]
+    return read_range(dsn, snapshot.snapshot_id, relation, names, CtidRange(0, None), {})
 
 
 @dataclass(slots=True)

@@ -79,6 +79,6 @@ class Verification:
             found.append("differing keys: " + "; ".join(map(str, self.differing_keys)))
         if self.unsettled_keys:
             found.append(
-                f"{self.unsettled_keys} keys moved in all {self.rounds} rounds, so none was compared"
+                f"{self.unsettled_keys} keys moved in all {self.rounds} rounds and stay uncompared"
             )
         return "; ".join(found)

@@ -1,15 +1,10 @@
 """Reading a table's rows as one source snapshot saw them.
 
-What belongs here: exported snapshots, cutting a table into ctid ranges, and reading one range with
-COPY as Arrow. What does not: writing rows anywhere, and which events are already in a copy
-(``visibility.py`` has the rule, ``lake`` applies it).
-
-Measured for 2,000,000 rows x 10 columns: 1.25 CPU-seconds with libpq's get_copy_data and blocks of
-whole rows to pyarrow.csv, 1.8 with ADBC (which spells booleans, char(n) and inet differently), 2.9
-with psycopg's own Copy object. ``carbon_pipelines_tests/benchmarks/copy.py`` repeats it.
+What belongs here: exported snapshots, cutting a table into ctid ranges, and reading one range. What
+does not: how COPY's text becomes Arrow (``copy_text.py``), writing rows anywhere, and which events
+are already in a copy (``visibility.py`` has the rule, ``lake`` applies it).
 """
 
-import select
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -18,22 +13,19 @@ from typing import Self
 
 import psycopg
 import pyarrow as pa
-import pyarrow.csv
-from psycopg import pq, sql
+from psycopg import sql
 
 from carbon_pipelines.errors import (
-    CopyUnreadableError,
     RelationRewrittenError,
     SnapshotGoneError,
     SourceLockedError,
     SourcePrivilegeError,
 )
 from carbon_pipelines.source.connection import SourceConnection, session
+from carbon_pipelines.source.copy_text import BLOCK_BYTES, copy_blocks, decode_block
 from carbon_pipelines.source.position import parse_lsn
-from carbon_pipelines.source.relation import SourceRelation
+from carbon_pipelines.source.relation import SourceRelation, load_relation
 from carbon_pipelines.source.visibility import Visibility
-
-BLOCK_BYTES = 4 << 20
 
 _PAGE_BYTES = 8192
 _BEGIN = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
@@ -116,6 +108,18 @@ def load_extent(connection: SourceConnection, relation: SourceRelation) -> Exten
     return Extent(*row)
 
 
+def load_relation_as_of(dsn: str, snapshot_id: str, schema: str, name: str) -> SourceRelation:
+    """A relation's shape and version as an exported snapshot sees them.
+
+    Raises:
+        TableMissingError: The snapshot sees no such relation.
+    """
+    with session(dsn) as connection:
+        connection.execute(_BEGIN)
+        connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot_id)))
+        return load_relation(connection, schema, name)
+
+
 def plan_ranges(
     pages: int, rows: int, target_bytes: int, *, table_bytes: int | None = None
 ) -> tuple[CtidRange, ...]:
@@ -142,6 +146,18 @@ def plan_ranges(
         )
         for start in starts
     )
+
+
+def plan_table_ranges(
+    connection: SourceConnection, relation: SourceRelation, *, target_bytes: int
+) -> tuple[CtidRange, ...]:
+    """``plan_ranges`` for a table as large as it is now, TOAST included.
+
+    Raises:
+        RelationRewrittenError: The table was dropped.
+    """
+    extent = load_extent(connection, relation)
+    return plan_ranges(extent.pages, extent.rows, target_bytes, table_bytes=extent.table_bytes)
 
 
 def read_range(
@@ -190,8 +206,8 @@ def read_range(
         connection.execute("SET LOCAL max_parallel_workers_per_gather = 0")
         connection.execute("SET LOCAL jit = off")
         _lock(connection, relation, columns)
-        for block in _copy_blocks(connection, _select(relation, columns, ctid_range), block_bytes):
-            yield from _decode(block, types, relation)
+        for block in copy_blocks(connection, _select(relation, columns, ctid_range), block_bytes):
+            yield from decode_block(block, types, relation.label)
         _check_unchanged(connection, relation)
         connection.execute("COMMIT")
 
@@ -235,73 +251,6 @@ def _check_unchanged(connection: SourceConnection, relation: SourceRelation) -> 
         raise RelationRewrittenError(relation.label, how="was created")
     if not row[0]:
         raise RelationRewrittenError(relation.label, how="was rewritten or truncated")
-
-
-def _copy_blocks(
-    connection: SourceConnection, query: sql.Composed, block_bytes: int
-) -> Iterator[bytes]:
-    """Yield COPY's CSV in blocks of whole rows.
-
-    A CopyData message from the server is always one row (PostgreSQL manual, 55.2.6), which spares
-    us looking for row ends in quoted text. libpq hands out one message per call, so this loop runs
-    once per row and does as little as it can. Waiting is done in poll(), which frees the GIL.
-    """
-    copy = sql.SQL("COPY ({}) TO STDOUT (FORMAT csv)").format(query)
-    pgconn = connection.pgconn
-    result = pgconn.exec_(copy.as_bytes(connection))
-    if result.status != pq.ExecStatus.COPY_OUT:
-        raise psycopg.errors.error_from_result(result)
-    poll = select.poll()
-    poll.register(pgconn.socket, select.POLLIN)
-    get_copy_data = pgconn.get_copy_data
-    rows: list[bytes] = []
-    size = 0
-    while True:
-        length, data = get_copy_data(1)
-        if length > 0:
-            rows.append(bytes(data))
-            size += length
-            if size >= block_bytes:
-                yield b"".join(rows)
-                rows.clear()
-                size = 0
-        elif length == 0:
-            poll.poll()
-            pgconn.consume_input()
-        else:
-            break
-    while (result := pgconn.get_result()) is not None:
-        if result.status != pq.ExecStatus.COMMAND_OK:
-            raise psycopg.errors.error_from_result(result)
-    if rows:
-        yield b"".join(rows)
-
-
-def _decode(
-    block: bytes, types: Mapping[str, pa.DataType], relation: SourceRelation
-) -> list[pa.RecordBatch]:
-    try:
-        table = pyarrow.csv.read_csv(
-            pa.BufferReader(block),
-            read_options=pyarrow.csv.ReadOptions(
-                column_names=list(types), block_size=len(block) + 1, use_threads=False
-            ),
-            parse_options=pyarrow.csv.ParseOptions(
-                newlines_in_values=True,
-                ignore_empty_lines=False,  # the NULL of a table with one column
-            ),
-            convert_options=pyarrow.csv.ConvertOptions(
-                column_types=types,
-                strings_can_be_null=True,
-                quoted_strings_can_be_null=False,  # COPY quotes an empty string, never a NULL
-                null_values=[""],
-                true_values=["t"],
-                false_values=["f"],
-            ),
-        )
-    except pa.ArrowInvalid as failure:
-        raise CopyUnreadableError(relation.label, reason=str(failure)) from failure
-    return table.to_batches()
 
 
 @contextmanager

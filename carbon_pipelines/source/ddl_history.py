@@ -16,8 +16,18 @@ from psycopg import sql
 
 from carbon_pipelines.errors import SourceLockedError, SourcePrivilegeError, TableMissingError
 from carbon_pipelines.source.connection import SourceConnection, describe_session
-from carbon_pipelines.source.ddl_triggers import FUNCTIONS, TABLES, TRIGGER_NAMES, TRIGGERS
-from carbon_pipelines.source.relation import SourceRelation, relation_from_history
+from carbon_pipelines.source.ddl_triggers import (
+    FUNCTION_NAMES,
+    FUNCTIONS,
+    TABLES,
+    TRIGGER_NAMES,
+    TRIGGERS,
+)
+from carbon_pipelines.source.relation import (
+    SourceRelation,
+    history_is_readable,
+    relation_from_history,
+)
 
 TableName: TypeAlias = tuple[str, str]
 HISTORY_TABLE: TableName = ("carbon", "ddl_history")
@@ -56,11 +66,13 @@ def load_history_state(connection: SourceConnection) -> HistoryState:
     row = connection.execute(
         "SELECT obj_description(to_regnamespace('carbon'), 'pg_namespace') = %s"
         "   AND to_regclass('carbon.ddl_history') IS NOT NULL"
-        "   AND to_regclass('carbon.capture_state') IS NOT NULL,"
+        "   AND to_regclass('carbon.capture_state') IS NOT NULL"
+        "   AND (SELECT count(*) FROM pg_proc WHERE proname = ANY (%s)"
+        "        AND pronamespace = to_regnamespace('carbon')) = %s,"
         " (SELECT count(*) FROM pg_event_trigger"
         "   WHERE evtname = ANY (%s) AND evtenabled = 'A') = 3,"
         " (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)",
-        (_MARK, list(TRIGGER_NAMES)),
+        (_MARK, list(FUNCTION_NAMES), len(FUNCTION_NAMES), list(TRIGGER_NAMES)),
     ).fetchone()
     assert row is not None
     return HistoryState(current=bool(row[0]), triggers=row[1], superuser=row[2])
@@ -191,8 +203,7 @@ def load_recorded_relations(
 
 def load_renamed_to(connection: SourceConnection, schema: str, name: str) -> str | None:
     """What a table that was recorded as ``schema.name`` is called now, if it still exists."""
-    readable = connection.execute("SELECT to_regclass('carbon.ddl_history') IS NOT NULL").fetchone()
-    if not readable or not readable[0]:
+    if not history_is_readable(connection):
         return None
     row = connection.execute(
         "SELECT n.nspname || '.' || c.relname FROM carbon.ddl_history h"

@@ -6,8 +6,9 @@ the history (``ddl_history.py``).
 Invariant: the application's DDL and DML never fail because of us. Each trigger body catches every
 error (a cancelled statement stays cancelled), waits half a second at most for a lock, reads no
 table of ours (a read would take part in the conflict checks of SERIALIZABLE transactions), and
-writes its row after it has done what DML depends on: a table that lost its replica identity leaves
-the publication of updates in the same transaction, whether or not a row can be written.
+first does what DML depends on: a table that lost its replica identity leaves the publication of
+updates in the same transaction. That has a handler of its own, because an error undoes everything
+inside the handler that catches it: a row that cannot be written must not put the table back.
 
 Everything runs as its owner with a fixed search_path, so that no role can put an object of its own
 in the place of ours, and with our text settings, so that defaults read the same in any session.
@@ -15,6 +16,14 @@ in the place of ours, and with our text settings, so that defaults read the same
 
 from carbon_pipelines.source.relation import DESCRIBE, FORMAT_VERSION
 
+FUNCTION_NAMES = (
+    "describe_relation",
+    "record_relation",
+    "demote_keyless_tables",
+    "on_ddl_command_end",
+    "on_sql_drop",
+    "on_table_rewrite",
+)
 TRIGGER_NAMES = ("carbon_ddl_command_end", "carbon_sql_drop", "carbon_table_rewrite")
 
 # The version numbers of a history that was dropped and made again must not repeat those that
@@ -115,36 +124,38 @@ BEGIN
   EXCEPTION WHEN OTHERS THEN
     RAISE LOG 'carbon: replica identities were not checked: %', SQLERRM;
   END;
-  rewritten := string_to_array(current_setting('carbon.rewritten', true), ',');
-  PERFORM set_config('carbon.rewritten', '', true);
-  -- An ALTER on a parent reports the parent alone, one on a schema or a type those alone.
-  PERFORM carbon.record_relation(published.oid, tg_tag,
-                                  coalesce(published.oid::text = ANY (rewritten), false))
-     FROM (
-    WITH RECURSIVE command AS (SELECT c.classid, c.objid FROM pg_event_trigger_ddl_commands() c),
-    type(oid) AS (
-      SELECT t.oid FROM command JOIN pg_type t
-          ON (classid = 'pg_type'::regclass AND t.oid = objid)
-          OR (classid = 'pg_class'::regclass AND t.typrelid = objid)
-       WHERE tg_tag IN ('ALTER TYPE', 'ALTER DOMAIN')
-      UNION
-      SELECT t.oid FROM type JOIN pg_type t
-          ON t.typbasetype = type.oid OR (t.typelem = type.oid AND t.typlen = -1)),
-    relation(oid) AS (
-      (SELECT objid FROM command WHERE classid = 'pg_class'::regclass
-       UNION SELECT unnest(demoted)
-       UNION SELECT c.oid FROM command JOIN pg_class c ON c.relnamespace = objid
-              WHERE classid = 'pg_namespace'::regclass
-       UNION SELECT a.attrelid FROM type JOIN pg_attribute a ON a.atttypid = type.oid
-       UNION SELECT unnest(rewritten)::oid)
-      UNION
-      SELECT i.inhrelid FROM relation JOIN pg_inherits i ON i.inhparent = relation.oid)
-    SELECT DISTINCT relation.oid
-      FROM relation JOIN pg_publication_rel r ON r.prrelid = relation.oid
-      JOIN pg_publication p ON p.oid = r.prpubid
-     WHERE starts_with(p.pubname, 'carbon_')) AS published;
-EXCEPTION WHEN OTHERS THEN
-  RAISE LOG 'carbon: % was not recorded: %', tg_tag, SQLERRM;
+  BEGIN
+    rewritten := string_to_array(current_setting('carbon.rewritten', true), ',');
+    PERFORM set_config('carbon.rewritten', '', true);
+    -- An ALTER on a parent reports the parent alone, one on a schema or a type those alone.
+    PERFORM carbon.record_relation(published.oid, tg_tag,
+                                    coalesce(published.oid::text = ANY (rewritten), false))
+       FROM (
+      WITH RECURSIVE command AS (SELECT c.classid, c.objid FROM pg_event_trigger_ddl_commands() c),
+      type(oid) AS (
+        SELECT t.oid FROM command JOIN pg_type t
+            ON (classid = 'pg_type'::regclass AND t.oid = objid)
+            OR (classid = 'pg_class'::regclass AND t.typrelid = objid)
+         WHERE tg_tag IN ('ALTER TYPE', 'ALTER DOMAIN')
+        UNION
+        SELECT t.oid FROM type JOIN pg_type t
+            ON t.typbasetype = type.oid OR (t.typelem = type.oid AND t.typlen = -1)),
+      relation(oid) AS (
+        (SELECT objid FROM command WHERE classid = 'pg_class'::regclass
+         UNION SELECT unnest(demoted)
+         UNION SELECT c.oid FROM command JOIN pg_class c ON c.relnamespace = objid
+                WHERE classid = 'pg_namespace'::regclass
+         UNION SELECT a.attrelid FROM type JOIN pg_attribute a ON a.atttypid = type.oid
+         UNION SELECT unnest(rewritten)::oid)
+        UNION
+        SELECT i.inhrelid FROM relation JOIN pg_inherits i ON i.inhparent = relation.oid)
+      SELECT DISTINCT relation.oid
+        FROM relation JOIN pg_publication_rel r ON r.prrelid = relation.oid
+        JOIN pg_publication p ON p.oid = r.prpubid
+       WHERE starts_with(p.pubname, 'carbon_')) AS published;
+  EXCEPTION WHEN OTHERS THEN
+    RAISE LOG 'carbon: % was not recorded: %', tg_tag, SQLERRM;
+  END;
 END $f$;
 
 -- An ALTER TABLE that drops something is recorded by the function above.
@@ -153,35 +164,40 @@ RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER{settings} AS $f$
 DECLARE
   demoted oid[];
 BEGIN
-  IF tg_tag = 'ALTER TABLE' OR NOT EXISTS (
-    SELECT 1 FROM pg_event_trigger_dropped_objects() WHERE NOT is_temporary
-       AND object_type IN ('table', 'index', 'table constraint', 'table column'))
-  THEN
+  IF tg_tag = 'ALTER TABLE' THEN
     RETURN;
   END IF;
   BEGIN
+    IF NOT EXISTS (
+      SELECT 1 FROM pg_event_trigger_dropped_objects() WHERE NOT is_temporary
+         AND object_type IN ('table', 'index', 'table constraint', 'table column'))
+    THEN
+      RETURN;
+    END IF;
     demoted := ARRAY(SELECT carbon.demote_keyless_tables());
   EXCEPTION WHEN OTHERS THEN
     RAISE LOG 'carbon: replica identities were not checked: %', SQLERRM;
   END;
-  INSERT INTO carbon.ddl_history (format_version, oid, schema, name, kind, replica_identity,
-                                  columns, rewritten, command_tag)
-  SELECT DISTINCT {format_version}, t.objid, t.schema_name, t.object_name, 'r', 'n', '[]'::jsonb,
-         false, tg_tag
-    FROM pg_event_trigger_dropped_objects() t
-    JOIN pg_event_trigger_dropped_objects() p
-      ON p.object_type = 'publication relation' AND starts_with(p.address_args[1], 'carbon_')
-     AND p.address_names = ARRAY[t.schema_name, t.object_name]
-   WHERE t.object_type = 'table';
-  PERFORM carbon.record_relation(altered.oid, tg_tag, false)
-     FROM (SELECT unnest(demoted) AS oid
-           UNION SELECT d.objid FROM pg_event_trigger_dropped_objects() d
-                   JOIN pg_publication_rel r ON r.prrelid = d.objid
-                   JOIN pg_publication p ON p.oid = r.prpubid
-                  WHERE d.object_type = 'table column'
-                    AND starts_with(p.pubname, 'carbon_')) AS altered;
-EXCEPTION WHEN OTHERS THEN
-  RAISE LOG 'carbon: % was not recorded: %', tg_tag, SQLERRM;
+  BEGIN
+    INSERT INTO carbon.ddl_history (format_version, oid, schema, name, kind, replica_identity,
+                                    columns, rewritten, command_tag)
+    SELECT DISTINCT {format_version}, t.objid, t.schema_name, t.object_name, 'r', 'n',
+           '[]'::jsonb, false, tg_tag
+      FROM pg_event_trigger_dropped_objects() t
+      JOIN pg_event_trigger_dropped_objects() p
+        ON p.object_type = 'publication relation' AND starts_with(p.address_args[1], 'carbon_')
+       AND p.address_names = ARRAY[t.schema_name, t.object_name]
+     WHERE t.object_type = 'table';
+    PERFORM carbon.record_relation(altered.oid, tg_tag, false)
+       FROM (SELECT unnest(demoted) AS oid
+             UNION SELECT d.objid FROM pg_event_trigger_dropped_objects() d
+                     JOIN pg_publication_rel r ON r.prrelid = d.objid
+                     JOIN pg_publication p ON p.oid = r.prpubid
+                    WHERE d.object_type = 'table column'
+                      AND starts_with(p.pubname, 'carbon_')) AS altered;
+  EXCEPTION WHEN OTHERS THEN
+    RAISE LOG 'carbon: % was not recorded: %', tg_tag, SQLERRM;
+  END;
 END $f$;
 
 -- Notes, until the end of the command, which tables' rows change without events: reasons are bits,

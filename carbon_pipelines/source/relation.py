@@ -181,17 +181,22 @@ def load_relation(connection: SourceConnection, schema: str, name: str) -> Sourc
 
 def load_recorded(connection: SourceConnection, oid: int) -> SourceRelation | None:
     """The newest recorded shape of a relation; None if there is none, or we may not read it."""
-    readable = connection.execute(
-        "SELECT has_table_privilege(to_regclass('carbon.ddl_history'), 'SELECT')"
-        " AND has_schema_privilege(to_regnamespace('carbon'), 'USAGE')"
-    ).fetchone()
-    if not readable or not readable[0]:
+    if not history_is_readable(connection):
         return None
     row = connection.execute(
         "SELECT to_jsonb(h) FROM carbon.ddl_history h WHERE oid = %s ORDER BY id DESC LIMIT 1",
         (oid,),
     ).fetchone()
     return relation_from_history(row[0]) if row else None
+
+
+def history_is_readable(connection: SourceConnection) -> bool:
+    """Whether carbon.ddl_history is there and our role may read it."""
+    row = connection.execute(
+        "SELECT has_table_privilege(to_regclass('carbon.ddl_history'), 'SELECT')"
+        " AND has_schema_privilege(to_regnamespace('carbon'), 'USAGE')"
+    ).fetchone()
+    return row is not None and bool(row[0])
 
 
 def relation_from_history(document: Mapping[str, Any]) -> SourceRelation:
@@ -214,7 +219,7 @@ def relation_from_history(document: Mapping[str, Any]) -> SourceRelation:
     if isinstance(columns, str):
         columns = json.loads(columns)
     return SourceRelation(
-        oid=document["oid"],
+        oid=int(document["oid"]),
         schema=document["schema"],
         name=document["name"],
         kind=document["kind"],

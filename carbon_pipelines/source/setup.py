@@ -22,9 +22,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
+import psycopg
+
 from carbon_pipelines.catalog.database import DatabaseSpec
 from carbon_pipelines.catalog.table import TableSpec
-from carbon_pipelines.errors import CatalogError, SourceLockedError
+from carbon_pipelines.errors import CatalogError, SourceLockedError, SourcePrivilegeError
 from carbon_pipelines.source.connection import (
     SourceConnection,
     SourceIdentity,
@@ -141,7 +143,11 @@ def ensure_source(
         OpenTransactionError: An older transaction did not end in time; a later call goes on.
     """
     waiting = _Waiting(clock() + timeout.total_seconds(), sleep, clock)
-    with session(dsn) as connection, _alone(connection, database, waiting):
+    with (
+        session(dsn) as connection,
+        _translated(connection),
+        _alone(connection, database, waiting),
+    ):
         plan, lost, facts, slot = _check(connection, database)
         triggers = ensure_history(connection)
         slot_created = slot is None
@@ -187,7 +193,7 @@ def _check(
     """Make every check; return the plan, tables that lost their identity, facts and the slot."""
     if database.name.endswith("_keyless"):
         reason = (
-            f'Database "{database.name}": names that end in "_keyless" are those of publications of '
+            f'Database "{database.name}": names ending in "_keyless" are those of publications of '
             "tables without a key. Nothing was changed. Declare it under another name."
         )
         raise CatalogError(reason)
@@ -264,6 +270,20 @@ def _alone(
             raise SourceLockedError(what)
         waiting.sleep(0.2)
     yield
+
+
+@contextmanager
+def _translated(connection: SourceConnection) -> Generator[None]:
+    """Give a name to what the steps do not expect: somebody else's schema carbon, or a lock on it."""
+    try:
+        yield
+    except psycopg.errors.InsufficientPrivilege as refusal:
+        role, what = connection.info.user, f"finish the setup: {refusal.diag.message_primary}"
+        remedy = "Use the role that owns schema carbon and our publications."
+        raise SourcePrivilegeError(role, what=what, remedy=remedy) from refusal
+    except psycopg.errors.LockNotAvailable as refusal:
+        what = "a table of schema carbon"
+        raise SourceLockedError(what) from refusal
 
 
 def _load_state(connection: SourceConnection, database: DatabaseSpec) -> tuple[bool, bool]:

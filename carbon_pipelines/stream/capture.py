@@ -27,8 +27,9 @@ import psycopg
 from carbon_pipelines.catalog.database import DatabaseSpec
 from carbon_pipelines.embedded.endpoints import Endpoints
 from carbon_pipelines.errors import (
-    CarbonPipelinesError,
     CaptureOutdatedError,
+    CarbonPipelinesError,
+    SourceUnreachableError,
 )
 from carbon_pipelines.source.connection import connect
 from carbon_pipelines.source.position import Position
@@ -38,7 +39,7 @@ from carbon_pipelines.stream.pgoutput import Relation, decode_keepalive
 from carbon_pipelines.stream.producer import TransactionalProducer
 from carbon_pipelines.stream.progress import Progress
 from carbon_pipelines.stream.replication import ReplicationStream
-from carbon_pipelines.stream.resume import load_resume_point, replication_options
+from carbon_pipelines.stream.resume import load_resume_point
 from carbon_pipelines.stream.schemas import load_newest_relations
 from carbon_pipelines.stream.topics import (
     ddl_topic,
@@ -55,30 +56,23 @@ _WAL, _PROGRESS_KEY = ord("w"), b"progress"
 _HEARTBEAT = "SELECT pg_logical_emit_message(false, 'carbon', 'heartbeat')"
 
 
-@dataclass(frozen=True, slots=True)
-class CaptureLimits:
-    """When what is done; seconds, events and bytes.
-
-    Attributes:
-        transaction_events: A Kafka transaction ends with so many events,
-        transaction_seconds: or when its first one is so old.
-        pause_seconds: With no data waiting it ends at once, but so long after the one before.
-        turn_messages: Messages between two looks at the clock.
-        feedback_seconds: The slot is acknowledged at least so often.
-        heartbeat_seconds: A WAL message is written so often: it moves an idle database's slot.
-        idle_bytes: WAL without a change for us is acknowledged (which takes a progress record)
-            when there is so much of it,
-        idle_seconds: at most so often.
-    """
-
-    transaction_events: int = 50_000
-    transaction_seconds: float = 0.5
-    pause_seconds: float = 0.025
-    turn_messages: int = 1_000
-    feedback_seconds: float = 5.0
-    heartbeat_seconds: float = 10.0
-    idle_bytes: int = 64 << 10
-    idle_seconds: float = 10.0
+TRANSACTION_EVENTS = 50_000
+"""A Kafka transaction ends with so many events,"""
+TRANSACTION_SECONDS = 0.5
+"""or when its first one was taken so long ago,"""
+PAUSE_SECONDS = 0.025
+"""or when no data is waiting and the one before ended so long ago."""
+TURN_MESSAGES = 1_000
+"""Messages taken between two looks at the clock."""
+FEEDBACK_SECONDS = 5.0
+"""A sign of life goes to PostgreSQL at least so often."""
+HEARTBEAT_SECONDS = 10.0
+"""A WAL message is written so often while nothing happens: it moves an idle database's slot."""
+IDLE_BYTES, IDLE_SECONDS = 64 << 10, 10.0
+"""WAL without a change for us is acknowledged, which takes a progress record, when there is so much
+of it, and at most so often."""
+STOP_SECONDS = 0.2
+"""How long a wait for data may delay a stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +86,11 @@ class Captured:
     kafka_transactions: int
     seconds: float
 
+    @property
+    def commit_lsn(self) -> int:
+        """Kafka holds every transaction whose commit record lies before this LSN."""
+        return max(self.position.commit_lsn, self.end_lsn)
+
 
 class Capture:
     """Captures one database; ``run`` may be called again after an error."""
@@ -101,7 +100,6 @@ class Capture:
         database: DatabaseSpec,
         endpoints: Endpoints,
         *,
-        limits: CaptureLimits | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Prepare; nothing is opened yet.
@@ -109,16 +107,19 @@ class Capture:
         Args:
             database: What is declared.
             endpoints: Where PostgreSQL and Kafka are.
-            limits: When Kafka transactions end, and the like.
             clock: Seconds that never go back.
         """
-        self._database, self._endpoints = database, endpoints
-        self._limits, self._clock = limits or CaptureLimits(), clock
+        self._database, self._endpoints, self._clock = database, endpoints, clock
 
-    def run(self, stop: threading.Event, *, until_lsn: int | None = None) -> Captured:
+    def run(
+        self, stop: threading.Event, *, until_lsn: int | None = None, prepared: bool = False
+    ) -> Captured:
         """Capture until stopped, or until Kafka holds everything committed before ``until_lsn``.
 
-        Publications, slot and topics are set up first.
+        Args:
+            stop: Ends it: what was taken is committed first.
+            until_lsn: Where to end by itself.
+            prepared: Topics, publications and slot were just seen to (``prepare``).
 
         Raises:
             CaptureRunningError: Another process captures this database (retryable).
@@ -128,11 +129,10 @@ class Capture:
             StreamError: Slot, progress and topics do not belong together, or a change cannot be
                 written; capture stands before it.
         """
-        prepare(self._database, self._endpoints)
+        if not prepared:
+            prepare(self._database, self._endpoints)
         with ExitStack() as opened:
-            session = _Session(
-                self._database, self._endpoints, self._limits, self._clock, opened
-            )
+            session = _Session(self._database, self._endpoints, self._clock, opened)
             return session.run(stop, until_lsn)
 
     def run_forever(
@@ -183,15 +183,12 @@ class _Session:
         self,
         database: DatabaseSpec,
         endpoints: Endpoints,
-        limits: CaptureLimits,
         clock: Callable[[], float],
         opened: ExitStack,
     ) -> None:
         self._database, self._bootstrap = database, endpoints.stream_bootstrap
-        self._dsn, self._limits, self._clock = endpoints.source_dsn(database.name), limits, clock
-        self._stream = ReplicationStream(
-            self._dsn, database=database.name, slot=database.slot_name
-        )
+        self._dsn, self._clock = endpoints.source_dsn(database.name), clock
+        self._stream = ReplicationStream(self._dsn, database=database.name, slot=database.slot_name)
         opened.callback(self._stream.close)
         self._stream.start((database.publication_name, database.keyless_publication_name))
         self._producer = TransactionalProducer(self._bootstrap, f"carbon-{database.name}")
@@ -204,15 +201,13 @@ class _Session:
             database.slot_name,
             database.name,
             _targets(database),
-            load_newest_relations(
-                self._bootstrap, database.name, until=self._committed.position
-            ),
+            load_newest_relations(self._bootstrap, database.name, until=self._committed.position),
             self._producer.send,
             resume_after=self._committed.position,
             on_ignored=self._refuse_if_captured,
         )
-        self._received = self._committed.end_lsn
-        self._reply_requested, self._kafka_transactions = False, 0
+        self._received, self._reply_requested = self._committed.end_lsn, False
+        self._kafka_transactions, self._events_committed = 0, 0
         self._pending_since: float | None = None
         self._committed_at = self._acknowledged_at = self._heartbeat_at = clock()
 
@@ -221,16 +216,112 @@ class _Session:
         while True:
             drained = self._take_turn()
             self._producer.poll()
-            now = self._clock()
-            stopping = stop.is_set()
+            now, stopping = self._clock(), stop.is_set()
             reached = until_lsn is not None and self._received >= until_lsn
             if self._commit_is_due(now, drained=drained, at_once=stopping or reached):
                 self._commit()
-            if self._reply_requested or now - self._acknowledged_at > self._limits.feedback_seconds:
+            done = until_lsn is not None and self._committed.commit_lsn >= until_lsn
+            silent_for = now - self._acknowledged_at
+            if done or stopping or self._reply_requested or silent_for > FEEDBACK_SECONDS:
                 self._acknowledge()
-            if stopping or (until_lsn is not None and self._committed.commit_lsn >= until_lsn):
-                self._acknowledge()
+            if done or stopping:
                 return self._captured(started)
             if drained:
                 self._beat(now)
-                self._stream.wait(self._wait_seconds(now))
+                self._stream.wait(PAUSE_SECONDS if self._has_pending() else STOP_SECONDS)
+
+    def _take_turn(self) -> bool:
+        """Take what has arrived, up to a limit; whether that was all."""
+        read, feed = self._stream.read, self._translator.feed
+        for _ in range(TURN_MESSAGES):
+            message = read()
+            if message is None:
+                return True
+            if message[0] == _WAL:
+                feed(message)
+            else:
+                keepalive = decode_keepalive(message)
+                self._received = max(self._received, keepalive.wal_end)
+                self._reply_requested |= keepalive.reply_requested
+        return False
+
+    def _has_pending(self) -> bool:
+        return self._translator.position != self._committed.position
+
+    def _commit_is_due(self, now: float, *, drained: bool, at_once: bool) -> bool:
+        translator = self._translator
+        self._received = max(self._received, translator.end_lsn)
+        since_last = now - self._committed_at
+        if self._has_pending():
+            if self._pending_since is None:
+                self._pending_since = now
+            at_rest = drained and not translator.in_transaction and since_last >= PAUSE_SECONDS
+            full = translator.events - self._events_committed >= TRANSACTION_EVENTS
+            old = now - self._pending_since >= TRANSACTION_SECONDS
+            return at_once or at_rest or full or old
+        unacknowledged = self._received - self._committed.end_lsn
+        idle = unacknowledged >= IDLE_BYTES and since_last >= IDLE_SECONDS
+        # A server that shuts down asks until it is told that everything has arrived.
+        return unacknowledged > 0 and (at_once or idle or self._reply_requested)
+
+    def _commit(self) -> None:
+        """Commit what was sent with the progress up to it, then let the slot forget it."""
+        progress = replace(
+            self._committed, position=self._translator.position, end_lsn=self._received
+        )
+        topic = progress_topic(self._database.name)
+        self._producer.send(topic, progress.encode(), _PROGRESS_KEY)
+        self._producer.commit(while_waiting=self._acknowledge)
+        self._committed = progress
+        self._events_committed = self._translator.events
+        self._kafka_transactions += 1
+        self._pending_since, self._committed_at = None, self._clock()
+        self._acknowledge()
+
+    def _acknowledge(self) -> None:
+        """Tell PostgreSQL that we live, and what Kafka holds for good."""
+        self._stream.send_feedback(received=self._received, flushed=self._committed.end_lsn)
+        self._acknowledged_at, self._reply_requested = self._clock(), False
+
+    def _beat(self, now: float) -> None:
+        """Write to the WAL of a database in which nothing happens, so that its slot moves."""
+        if now - self._heartbeat_at < HEARTBEAT_SECONDS:
+            return
+        self._heartbeat_at = now
+        try:
+            if self._control.closed:
+                self._control = connect(self._dsn)
+            self._control.execute(_HEARTBEAT)
+        except (psycopg.Error, SourceUnreachableError) as missed:
+            # The stream's own connection tells whether the server is gone for good.
+            _LOG.warning("no heartbeat in database %s: %s", self._database.name, missed)
+            self._control.close()
+
+    def _refuse_if_captured(self, relation: Relation) -> None:
+        """Ignoring a relation's rows leaves a gap if there is a topic that others take as whole."""
+        topic = table_topic(self._database.name, relation.schema, relation.name)
+        if topic_exists(self._bootstrap, topic):
+            label = f"{relation.schema}.{relation.name}"
+            raise CaptureOutdatedError(self._database.name, label, topic)
+
+    def _captured(self, started: float) -> Captured:
+        return Captured(
+            position=self._committed.position,
+            end_lsn=self._committed.end_lsn,
+            events=self._events_committed,
+            transactions=self._translator.transactions,
+            kafka_transactions=self._kafka_transactions,
+            seconds=self._clock() - started,
+        )
+
+
+def _targets(database: DatabaseSpec) -> Mapping[tuple[str, str], Target]:
+    """Where events of each declared table go, and those of the DDL history."""
+    targets = {
+        (table.source_schema, table.source_table): Target(
+            topic_of(table), table.label, table.key, table.dropped_columns
+        )
+        for table in database.tables
+    }
+    history = Target(ddl_topic(database.name), "carbon.ddl_history", ("id",), is_history=True)
+    return {**targets, ("carbon", "ddl_history"): history}

@@ -49,7 +49,8 @@ _EARLIEST: OffsetSpec = OffsetSpec.earliest()  # pyright: ignore[reportAssignmen
 _LATEST: OffsetSpec = OffsetSpec.latest()  # pyright: ignore[reportAssignmentType]
 _MISSING = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC})
 
-# Many small fetches cost more than few large ones; the queue bounds memory, not the fetch size.
+# The queue bounds memory. Once it is full librdkafka waits before it fetches again, a second unless
+# told otherwise: five times the wall time of all the rest.
 _CONSUMER = {
     "group.id": "carbon-unused",  # required, never joined: offsets live with the data
     "enable.auto.commit": False,
@@ -59,11 +60,12 @@ _CONSUMER = {
     "isolation.level": "read_committed",
     "check.crcs": False,
     "fetch.wait.max.ms": int(POLL_SECONDS * 500),
-    "fetch.message.max.bytes": 8 << 20,
+    "fetch.message.max.bytes": 2 << 20,
+    "fetch.queue.backoff.ms": 5,
     "fetch.max.bytes": LARGEST_EVENT_BYTES,
     "receive.message.max.bytes": LARGEST_EVENT_BYTES + (8 << 20),
     "queued.min.messages": 100_000,
-    "queued.max.messages.kbytes": 48 << 10,
+    "queued.max.messages.kbytes": 16 << 10,
     "log_level": 0,
 }
 
@@ -112,7 +114,7 @@ def read_batches(
 ) -> Iterator[RawBatch]:
     """Read the committed events from ``start_offset`` to before ``end_offset``, in order.
 
-    Memory is bounded by one batch and the consumer's queue (48 MiB). The last batch has no values
+    Memory is bounded by one batch and the consumer's queue (16 MiB). The last batch has no values
     if only transaction markers were left.
 
     Args:

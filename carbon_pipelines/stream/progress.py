@@ -1,7 +1,7 @@
 """How far Kafka holds a database, as capture says so in the progress topic.
 
-What belongs here: the progress record, reading the newest one, and whether it may be gone on from.
-What does not: when one is written (``capture.py``).
+What belongs here: the progress record and reading the newest one. What does not: when one is
+written (``capture.py``) and whether it may be gone on from (``resume.py``).
 
 A record is written in the same Kafka transaction as the events up to its position, so that one is
 never there without the other. It also carries what makes positions comparable: which database they
@@ -15,13 +15,7 @@ from typing import Any, Self
 
 from carbon_pipelines.catalog.database import DatabaseSpec
 from carbon_pipelines.embedded.endpoints import Endpoints
-from carbon_pipelines.errors import (
-    CaptureOptionsChangedError,
-    ProgressFormatError,
-    TopicMissingError,
-    WrongDatabaseError,
-)
-from carbon_pipelines.source.connection import SourceIdentity
+from carbon_pipelines.errors import ProgressFormatError, TopicMissingError
 from carbon_pipelines.source.position import Position, format_lsn, parse_lsn
 from carbon_pipelines.stream.consumer import TopicState, load_topic_state, read_batches
 from carbon_pipelines.stream.topics import progress_topic
@@ -44,6 +38,7 @@ class Progress:
         timeline: Of that cluster when this was written.
         database_oid: Of the database in it.
         options: Options of START_REPLICATION, ``publication_names`` among them.
+        ddl_topic_id: Of the topic that holds the schema versions events refer to.
     """
 
     position: Position
@@ -52,6 +47,7 @@ class Progress:
     timeline: int
     database_oid: int
     options: Mapping[str, str]
+    ddl_topic_id: str
 
     @property
     def commit_lsn(self) -> int:
@@ -68,6 +64,7 @@ class Progress:
             "timeline": self.timeline,
             "database_oid": self.database_oid,
             "options": dict(self.options),
+            "ddl_topic_id": self.ddl_topic_id,
         }
         return json.dumps(document).encode()
 
@@ -89,6 +86,7 @@ class Progress:
                 timeline=document["timeline"],
                 database_oid=document["database_oid"],
                 options=document["options"],
+                ddl_topic_id=document["ddl_topic_id"],
             )
         except (KeyError, TypeError, ValueError) as broken:
             shown = value[:100].decode("utf-8", "replace")
@@ -109,29 +107,6 @@ def load_progress(endpoints: Endpoints, database: DatabaseSpec) -> Progress | No
         return None
     newest = _newest_value(bootstrap, state)
     return None if newest is None else Progress.decode(topic, newest)
-
-
-def check_progress(
-    database: str, progress: Progress, found: SourceIdentity, options: Mapping[str, str]
-) -> None:
-    """Whether positions of ``progress`` mean the same in what ``found`` and ``options`` describe.
-
-    The timeline is not compared: a failover changes it, and ``capture.py`` asks the server where
-    the timelines parted.
-
-    Raises:
-        WrongDatabaseError: Another database answers behind the same name.
-        CaptureOptionsChangedError: The slot would be read with other options.
-    """
-    facts = (
-        ("system identifier", progress.system_identifier, found.system_identifier),
-        ("database oid", str(progress.database_oid), str(found.database_oid)),
-    )
-    for fact, before, now in facts:
-        if before != now:
-            raise WrongDatabaseError(database, fact=fact, before=before, now=now)
-    if dict(progress.options) != dict(options):
-        raise CaptureOptionsChangedError(database, progress.options, options)
 
 
 def _newest_value(bootstrap: str, state: TopicState) -> bytes | None:

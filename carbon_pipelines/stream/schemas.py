@@ -6,11 +6,12 @@ writing that history (``source/ddl_history.py``) and following a change of shape
 
 import json
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 
 from carbon_pipelines.errors import MalformedEnvelopeError
 from carbon_pipelines.source.position import Position
 from carbon_pipelines.source.relation import SourceRelation, relation_from_history
-from carbon_pipelines.stream.consumer import load_topic_state, read_batches
+from carbon_pipelines.stream.consumer import TopicState, load_topic_state, read_batches
 from carbon_pipelines.stream.topics import ddl_topic
 
 
@@ -31,20 +32,41 @@ def load_schema_versions(
         StreamUnavailableError, TopicMissingError, MalformedEnvelopeError: It cannot be read.
     """
     wanted = set(versions)
-    rows = _read_history(bootstrap, ddl_topic(database)) if wanted else ()
+    rows = (
+        _read_history(bootstrap, load_topic_state(bootstrap, ddl_topic(database))) if wanted else ()
+    )
     return {row.version: row for _, row in rows if row.version in wanted}
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaHistory:
+    """Every recorded shape with its position, in stream order; ``next_offset`` is the topic's end."""
+
+    rows: tuple[tuple[Position, SourceRelation], ...]
+    next_offset: int
+
+
+def load_schema_history(bootstrap: str, database: str) -> SchemaHistory:
+    """The whole DDL history of a database, as its topic holds it now.
+
+    Raises:
+        StreamUnavailableError, TopicMissingError, MalformedEnvelopeError: It cannot be read.
+    """
+    topic = ddl_topic(database)
+    state = load_topic_state(bootstrap, topic)
+    return SchemaHistory(tuple(_read_history(bootstrap, state)), state.high)
 
 
 def load_newest_relations(
     bootstrap: str, database: str, *, until: Position | None
 ) -> dict[int, SourceRelation]:
     """The newest recorded shape of every relation as of a position, by oid."""
-    rows = _read_history(bootstrap, ddl_topic(database))
+    rows = _read_history(bootstrap, load_topic_state(bootstrap, ddl_topic(database)))
     return {row.oid: row for position, row in rows if until is not None and position <= until}
 
 
-def _read_history(bootstrap: str, topic: str) -> Iterator[tuple[Position, SourceRelation]]:
-    state = load_topic_state(bootstrap, topic)
+def _read_history(bootstrap: str, state: TopicState) -> Iterator[tuple[Position, SourceRelation]]:
+    topic = state.topic
     for batch in read_batches(bootstrap, topic, state.low, state.high):
         for offset, value in zip(batch.offsets, batch.values, strict=True):
             try:

@@ -128,7 +128,8 @@ def topics_with_events(bootstrap: str, database: DatabaseSpec) -> tuple[str, ...
     """The topics of tables of ``database`` to which anything was ever written."""
     latest: OffsetSpec = OffsetSpec.latest()  # pyright: ignore[reportAssignmentType]
     wanted = {TopicPartition(topic_of(table), 0): latest for table in database.tables}
-    futures = open_admin(bootstrap).list_offsets(wanted, request_timeout=REQUEST_SECONDS)
+    admin = open_admin(bootstrap)  # its futures are never resolved once it is gone
+    futures = admin.list_offsets(wanted, request_timeout=REQUEST_SECONDS)
     try:
         ends = {partition.topic: future.result().offset for partition, future in futures.items()}
     except KafkaException as error:

@@ -18,17 +18,7 @@ from carbon_pipelines.defs.build import build_definitions
 from carbon_pipelines.defs.resources.endpoints import EndpointsResource
 from carbon_pipelines.errors import SettingsError, StreamError
 from carbon_pipelines_tests.catalog.declarations import declare, minimal
-
-LAKE = {
-    "CARBON_STREAM_BOOTSTRAP": "127.0.0.1:1",
-    "CARBON_LAKE_CATALOG_TYPE": "rest",
-    "CARBON_LAKE_CATALOG_URI": "http://127.0.0.1:1",
-    "CARBON_LAKE_WAREHOUSE": "s3://lake/warehouse",
-    "CARBON_LAKE_S3_ENDPOINT": "http://127.0.0.1:1",
-    "CARBON_LAKE_S3_ACCESS_KEY": "key",
-    "CARBON_LAKE_S3_SECRET_KEY": "secret",
-    "CARBON_LAKE_S3_REGION": "us-east-1",
-}
+from carbon_pipelines_tests.cli.nowhere import NOWHERE
 
 
 class World:
@@ -77,7 +67,7 @@ class World:
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    for name, value in LAKE.items():
+    for name, value in NOWHERE.items():
         monkeypatch.setenv(name, value)
     declare(tmp_path, "market", credit=minimal("credit"), tick=minimal("tick"))
     return World(load_catalog(tmp_path).database("market"))
@@ -204,7 +194,7 @@ def test_an_unknown_automation_is_an_error() -> None:
 
 
 def test_the_resource_shows_names_of_variables_and_never_a_secret() -> None:
-    environ = {**LAKE, "CARBON_SOURCE_MARKET_DSN": "postgresql://u:hidden@h/market"}
+    environ = {**NOWHERE, "CARBON_SOURCE_MARKET_DSN": "postgresql://u:hidden@h/market"}
     bound = EndpointsResource.from_environment(environ)
 
     shown = {
@@ -223,7 +213,7 @@ def test_the_resource_shows_names_of_variables_and_never_a_secret() -> None:
 def test_what_the_resource_is_told_wins_over_the_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name, value in LAKE.items():
+    for name, value in NOWHERE.items():
         monkeypatch.setenv(name, value)
 
     endpoints = EndpointsResource(stream_bootstrap="kafka:9092").resolve()

@@ -14,7 +14,7 @@ from carbon_pipelines.lake import sync
 from carbon_pipelines.source.position import Position
 from carbon_pipelines.stream import drain
 from carbon_pipelines_tests.catalog.declarations import PRICE_TICK, declare
-from carbon_pipelines_tests.defs.test_automation import LAKE
+from carbon_pipelines_tests.cli.nowhere import NOWHERE
 
 SYNCED = sync.TableSynced(
     identifier=("market", "price_tick"),
@@ -36,7 +36,7 @@ SYNCED = sync.TableSynced(
 
 @pytest.fixture(autouse=True)
 def endpoints(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in LAKE.items():
+    for name, value in NOWHERE.items():
         monkeypatch.setenv(name, value)
 
 

@@ -1,0 +1,22 @@
+"""Fixed names inside the embedded stack, for those who start it and those who address it.
+
+What belongs here: constants without imports, so that reading an address costs nothing. What does
+not: ports and passwords, which each stack draws for itself (``state``).
+"""
+
+LOOPBACK = "127.0.0.1"
+
+POSTGRES_SUPERUSER = "carbon"
+
+ICEBERG_DATABASE = "iceberg_catalog"
+"""Database of the embedded PostgreSQL that holds the SQL catalog's tables."""
+
+ICEBERG_CATALOG = "carbon"
+"""Value of ``catalog_name`` in the SQL catalog's tables; every reader must use the same."""
+
+BUCKET = "lake"
+"""Three letters or more: the object store refuses shorter names."""
+
+WAREHOUSE = f"s3://{BUCKET}/warehouse"
+
+S3_REGION = "us-east-1"

@@ -1,0 +1,126 @@
+"""Bringing Kafka up to now: by the capture that runs, or ourselves.
+
+What belongs here: waiting until the progress topic holds a point of the WAL. What does not: how
+changes get there (``capture.py``).
+"""
+
+import threading
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+
+from carbon_pipelines.catalog.database import DatabaseSpec
+from carbon_pipelines.embedded.endpoints import Endpoints
+from carbon_pipelines.errors import CaptureRunningError, DrainTimeoutError
+from carbon_pipelines.source.connection import connect
+from carbon_pipelines.source.position import Position, format_lsn
+from carbon_pipelines.source.visibility import emit_marker
+from carbon_pipelines.stream.capture import Capture, Captured, prepare
+from carbon_pipelines.stream.progress import Progress, load_progress
+
+_LOOK_SECONDS = 0.1
+_LOOKS = 10
+"""So many looks at the progress of a running capture, then a look whether it still runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """Kafka holds everything committed before ``marker_lsn``.
+
+    ``events`` counts what this call captured; none if the running capture did it (``by``).
+    """
+
+    position: Position
+    marker_lsn: int
+    events: int
+    seconds: float
+    by: Literal["self", "capture"]
+
+
+def drain(database: DatabaseSpec, endpoints: Endpoints, *, timeout: timedelta) -> Drained:
+    """Make Kafka hold everything committed before this moment.
+
+    Publications, slot and topics are set up first. If a capture runs, it is waited for; otherwise
+    the slot is read here until the marker, which is written now, has come out.
+
+    Raises:
+        DrainTimeoutError: The marker did not come out in time (retryable).
+        CarbonPipelinesError: As ``Capture.run``.
+    """
+    prepare(database, endpoints)
+    with connect(endpoints.source_dsn(database.name)) as connection:
+        marker_lsn = emit_marker(connection, b"drain")
+    return _reach(database, endpoints, marker_lsn, timeout)
+
+
+def wait_captured(
+    database: DatabaseSpec, endpoints: Endpoints, lsn: int, *, timeout: timedelta
+) -> Drained:
+    """Make Kafka hold everything whose commit record lies before ``lsn``; as ``drain``.
+
+    A marker is written if nothing has come out past ``lsn``, so that it is reached even if nothing
+    happens in the database.
+    """
+    progress = load_progress(endpoints, database)
+    if progress is not None and progress.commit_lsn >= lsn:
+        return Drained(progress.position, lsn, 0, 0.0, "capture")
+    with connect(endpoints.source_dsn(database.name)) as connection:
+        emit_marker(connection, b"wait")
+    return _reach(database, endpoints, lsn, timeout)
+
+
+def _reach(database: DatabaseSpec, endpoints: Endpoints, lsn: int, timeout: timedelta) -> Drained:
+    started = time.monotonic()
+    give_up_at = started + timeout.total_seconds()
+    holder = "no other process captured"
+    while (left := give_up_at - time.monotonic()) > 0:
+        try:
+            captured = _capture_for(left, database, endpoints, lsn)
+        except CaptureRunningError as running:
+            holder = running.detail
+            progress = _watch(database, endpoints, lsn, give_up_at)
+            if progress is not None:
+                seconds = time.monotonic() - started
+                return Drained(progress.position, lsn, 0, seconds, "capture")
+        else:
+            if captured.commit_lsn >= lsn:
+                seconds = time.monotonic() - started
+                return Drained(captured.position, lsn, captured.events, seconds, "self")
+    progress = load_progress(endpoints, database)
+    reached = format_lsn(progress.commit_lsn) if progress is not None else "nothing"
+    raise DrainTimeoutError(
+        database.name,
+        wanted=format_lsn(lsn),
+        reached=reached,
+        seconds=timeout.total_seconds(),
+        holder=holder,
+    )
+
+
+def _capture_for(
+    seconds: float, database: DatabaseSpec, endpoints: Endpoints, lsn: int
+) -> Captured:
+    """Capture until ``lsn``, but not longer than ``seconds``."""
+    stop = threading.Event()
+    alarm = threading.Timer(seconds, stop.set)
+    alarm.daemon = True
+    alarm.start()
+    try:
+        return Capture(database, endpoints).run(stop, until_lsn=lsn, prepared=True)
+    finally:
+        alarm.cancel()
+
+
+def _watch(
+    database: DatabaseSpec, endpoints: Endpoints, lsn: int, give_up_at: float
+) -> Progress | None:
+    """The progress of a running capture once it is past ``lsn``; None after a while without."""
+    for _ in range(_LOOKS):
+        progress = load_progress(endpoints, database)
+        if progress is not None and progress.commit_lsn >= lsn:
+            return progress
+        if time.monotonic() > give_up_at:
+            return None
+        time.sleep(_LOOK_SECONDS)
+    return None
