@@ -5,8 +5,10 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
-PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3 python; do \
+ifndef PYTHON
+PYTHON := $(shell for name in python3.11 python3.12 python3.13 python3 python; do \
 	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$name"; break; }; done)
+endif
 BIN := .venv/bin
 
 .PHONY: help environment demo test ui down bench nightly lint lock

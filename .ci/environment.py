@@ -83,11 +83,11 @@ def create() -> None:
 
 def install_uv() -> None:
     """Install the uv that the lock names, by its hashes."""
-    block = re.search(r"^uv==.*(?:\\\n.*)*", LOCK.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    if block is None:
-        sys.exit(f"{LOCK} names no uv: restore the file, or run `make lock` where it works")
+    found = re.search(r"^uv==(.*\\\n)*.*$", LOCK.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    if found is None:
+        sys.exit(f"{LOCK} names no uv: restore the file from the repository")
     with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as only_uv:
-        only_uv.write(block.group(0) + "\n")
+        only_uv.write(found.group(0) + "\n")
         only_uv.flush()
         pip = [PYTHON, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
         run([*pip, "--require-hashes", "--no-deps", "-r", only_uv.name])
@@ -121,7 +121,7 @@ def uv_environ() -> dict[str, str]:
         if name == "find-links":  # pip passes over a directory that is not there, uv stops
             places = [place for place in places if "://" in place or Path(place).exists()]
         if places:
-            environ[variable] = " ".join(places)
+            environ[variable] = ("," if name == "find-links" else " ").join(places)
     environ.setdefault("UV_SYSTEM_CERTS", "1")
     environ.pop("VIRTUAL_ENV", None)
     return environ

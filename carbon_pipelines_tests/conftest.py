@@ -13,7 +13,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from psycopg import sql
+from psycopg import conninfo, sql
+from trino.dbapi import Cursor, connect
 
 from carbon_pipelines.embedded.endpoints import cache_directory
 from carbon_pipelines.embedded.stack import Stack
@@ -29,6 +30,10 @@ class SourceDatabase:
     def __iter__(self) -> Iterator[str]:
         """Unpack as ``name, dsn``."""
         return iter((self.name, self.dsn))
+
+
+def silent(_line: str) -> None:
+    """A report nobody reads."""
 
 
 def make_stack(home: Path, *, postgres_bin: Path | None = None) -> Stack:
@@ -49,11 +54,20 @@ def stack_directory() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def stack(stack_directory: Path) -> Iterator[Stack]:
     """PostgreSQL, Kafka and S3, up for the session."""
-    lines: list[str] = []
     started = make_stack(stack_directory / "session")
-    started.up(lines.append)
-    yield started
-    started.down(lines.append)
+    try:
+        started.up(silent)
+        yield started
+    finally:
+        started.down(silent)
+
+
+@pytest.fixture(scope="session")
+def trino(stack: Stack) -> Iterator[Cursor]:
+    """A cursor of a real Trino over the session's lake; tables are `lake.<namespace>.<name>`."""
+    port = stack.up(silent, with_=frozenset({"trino"})).part("trino").port
+    with connect(host="127.0.0.1", port=port, user="carbon", catalog="lake") as connection:
+        yield connection.cursor()
 
 
 @pytest.fixture
@@ -61,19 +75,20 @@ def source(stack: Stack) -> Iterator[SourceDatabase]:
     """A fresh, empty database; it and its replication slots are dropped after the test."""
     name = f"source_{secrets.token_hex(4)}"
     yield SourceDatabase(name, stack.create_source_database(name))
-    stack.up(lambda _line: None)  # a crash test may have left PostgreSQL down
+    stack.up(silent)  # a crash test may have left PostgreSQL down
     with psycopg.connect(stack.admin_dsn, autocommit=True) as connection:
-        _drop_slots(connection, name)
+        _drop_slots(connection, stack.admin_dsn, name)
         connection.execute(
             sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
         )
 
 
-def _drop_slots(connection: psycopg.Connection, database: str) -> None:
+def _drop_slots(connection: psycopg.Connection, admin_dsn: str, database: str) -> None:
     """Slots are few and shared by the whole server: a forgotten one would starve later tests."""
     prepared = "SELECT gid FROM pg_prepared_xacts WHERE database = %s"
     for (gid,) in connection.execute(prepared, (database,)).fetchall():
-        with psycopg.connect(connection.info.dsn, password=connection.info.password) as own:
+        own_database = conninfo.make_conninfo(admin_dsn, dbname=database)
+        with psycopg.connect(own_database, autocommit=True) as own:
             own.execute(sql.SQL("ROLLBACK PREPARED {}").format(gid))
     for _ in range(100):
         connection.execute(

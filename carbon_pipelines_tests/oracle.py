@@ -4,14 +4,15 @@ What belongs here: PostgreSQL attached through DuckDB's postgres extension, the 
 ``iceberg_scan``, and EXCEPT ALL both ways. What does not: hashing, rounds, snapshots (that is
 ``quality/reconcile.py``, which this is the oracle of). Source and lake must be at rest.
 
-Only facts of representation are normalised, each for its reason (``_NORMALISED``, ``_source_value``):
+Only facts of representation are normalised (``_source_text``, ``_source_value``):
 
-* enum: PostgreSQL is asked for the label.
-* json and jsonb: the lake keeps PostgreSQL's text; both are compared as exact text.
-* numeric without a bound: DuckDB would read it as DOUBLE; PostgreSQL is asked for its text, and for
-  a declared decimal the text is cast to it.
-* infinite dates and timestamps: both DuckDB readers give ``infinity``; nothing is done.
-* types that DuckDB's postgres extension does not know (interval, xml, ...): PostgreSQL's text.
+* numeric without a bound: DuckDB reads it as DOUBLE, so PostgreSQL is asked for its text; where a
+  decimal is declared, that text is cast to it.
+* char(n): DuckDB's reader cuts the padding that PostgreSQL sends; it is asked for all of it.
+* oid: 64 bits, as the lake has it.
+* enum, json, jsonb and types that DuckDB does not know: PostgreSQL's text, which the lake keeps.
+
+Infinite dates and timestamps need nothing: both of DuckDB's readers give ``infinity``.
 """
 
 from collections.abc import Generator
@@ -78,7 +79,7 @@ def lake_rows(
 ) -> str:
     """SQL that names the current rows of an Iceberg table."""
     lake = endpoints.lake
-    catalog = load_catalog(
+    with load_catalog(
         "carbon",
         **{
             "type": lake.catalog_type,
@@ -89,8 +90,8 @@ def lake_rows(
             "s3.secret-access-key": lake.s3_secret_key,
             "s3.region": lake.s3_region,
         },
-    )
-    return f"iceberg_scan('{catalog.load_table(identifier).metadata_location}')"
+    ) as catalog:
+        return f"iceberg_scan('{catalog.load_table(identifier).metadata_location}')"
 
 
 def differences(endpoints: Endpoints, table: TableSpec, *, database: str | None = None) -> int:
@@ -123,24 +124,11 @@ def differences(endpoints: Endpoints, table: TableSpec, *, database: str | None 
         return int(counts[0]) + int(counts[1])
 
 
-_KNOWN = frozenset(
-    {
-        "int2",
-        "int4",
-        "int8",
-        "bool",
-        "float4",
-        "float8",
-        "text",
-        "varchar",
-        "bpchar",
-        "date",
-        "time",
-        "timestamp",
-        "timestamptz",
-        "uuid",
-        "bytea",
-    }
+_EXACT = frozenset(
+    [
+        *("int2", "int4", "int8", "float4", "float8", "numeric(p,s)", "bool", "text", "varchar"),
+        *("date", "time", "timestamp", "timestamptz", "uuid", "bytea"),
+    ]
 )
 
 
@@ -148,27 +136,28 @@ def _source_columns(dsn: str, table: TableSpec) -> list[tuple[str, str]]:
     """Names, and the type's name with ``numeric`` apart from ``numeric(p,s)``."""
     with psycopg.connect(dsn) as connection:
         rows = connection.execute(
-            """SELECT a.attname, CASE WHEN t.typname IN ('numeric', '_numeric') AND a.atttypmod >= 0
-                                      THEN t.typname || '(p,s)' ELSE t.typname END
+            """SELECT a.attname, t.typname || CASE WHEN t.typname IN ('numeric', '_numeric')
+                                                     AND a.atttypmod >= 0 THEN '(p,s)' ELSE '' END
                FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
-               WHERE a.attrelid = to_regclass(%s) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum""",
+               WHERE a.attrelid = to_regclass(%s) AND a.attnum > 0 AND NOT a.attisdropped
+               ORDER BY a.attnum""",
             [f"{_quoted(table.source_schema)}.{_quoted(table.source_table)}"],
         ).fetchall()
     return [(str(name), str(kind)) for name, kind in rows]
 
 
 def _source_text(name: str, kind: str) -> str:
-    """What PostgreSQL is asked for: the value where DuckDB reads its type exactly, else its text."""
-    exact = (
-        kind in _KNOWN
-        or kind == "numeric(p,s)"
-        or (kind[0] == "_" and kind[1:] in _KNOWN | {"numeric(p,s)"})
-    )
-    return _quoted(name) if exact else f"{_quoted(name)}::text AS {_quoted(name)}"
+    """What PostgreSQL is asked for: the value where DuckDB reads its type exactly, else text."""
+    column = _quoted(name)
+    if kind in _EXACT or (kind.startswith("_") and kind[1:] in _EXACT):
+        return column
+    if kind == "bpchar":
+        return f"convert_from(bpcharsend({column}), 'UTF8') AS {column}"
+    return f"{column}::{'bigint' if kind == 'oid' else 'text'} AS {column}"
 
 
 def _source_value(name: str, kind: str, lake_type: str | None) -> str:
-    """The source's value in the lake's type; only texts are cast, and only to a declared decimal."""
+    """The source's value; only an unbounded numeric is cast, and only to its declared decimal."""
     column = _quoted(name)
     if kind == "numeric" and lake_type is not None and lake_type.startswith("DECIMAL"):
         return f"{column}::{lake_type} AS {column}"

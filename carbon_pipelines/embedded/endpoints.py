@@ -26,7 +26,7 @@ from carbon_pipelines.embedded.names import (
     S3_REGION,
     WAREHOUSE,
 )
-from carbon_pipelines.embedded.state import StackHome
+from carbon_pipelines.embedded.state import StackHome, StackSecrets, StackState
 from carbon_pipelines.errors import SettingMissingError, SettingUnknownError
 
 _LAKE_FIELDS = (
@@ -152,6 +152,11 @@ def load_embedded(home: Path) -> EmbeddedAddresses | None:
     state, secrets = files.load_state(), files.load_secrets()
     if state is None or secrets is None or not {"postgres", "kafka", "s3"} <= set(state.ports):
         return None
+    return make_addresses(state, secrets)
+
+
+def make_addresses(state: StackState, secrets: StackSecrets) -> EmbeddedAddresses:
+    """Addresses of a stack whose usual parts have their ports."""
     return EmbeddedAddresses(
         postgres_port=state.ports["postgres"]["sql"],
         kafka_port=state.ports["kafka"]["broker"],

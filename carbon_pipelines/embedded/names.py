@@ -6,7 +6,8 @@ not: ports and passwords, which each stack draws for itself (``state``).
 
 LOOPBACK = "127.0.0.1"
 
-POSTGRES_SUPERUSER = "carbon"
+POSTGRES_SUPERUSER = "carbon_admin"
+"""Not "carbon": `"$user"` is first in search_path, and the source's own schema has that name."""
 
 ICEBERG_DATABASE = "iceberg_catalog"
 """Database of the embedded PostgreSQL that holds the SQL catalog's tables."""

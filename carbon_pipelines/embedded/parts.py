@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from carbon_pipelines.embedded import object_store
+from carbon_pipelines.embedded.endpoints import make_addresses
 from carbon_pipelines.embedded.kafka import Kafka
 from carbon_pipelines.embedded.object_store import ObjectStore
 from carbon_pipelines.embedded.os_user import ensure_os_user
@@ -16,6 +17,7 @@ from carbon_pipelines.embedded.ports import choose_port, is_group_free
 from carbon_pipelines.embedded.postgres import Postgres, find_binaries
 from carbon_pipelines.embedded.process import find
 from carbon_pipelines.embedded.state import PartName, Report, StackHome, StackSecrets, StackState
+from carbon_pipelines.embedded.trino import Trino
 
 ALWAYS: tuple[PartName, ...] = ("postgres", "kafka", "s3")
 
@@ -23,6 +25,7 @@ _PORT_NAMES: Mapping[PartName, tuple[str, ...]] = {
     "postgres": ("sql",),
     "kafka": ("broker", "controller"),
     "s3": object_store.port_names(),
+    "trino": ("http",),
 }
 
 
@@ -81,5 +84,11 @@ def make_parts(
                     secret_key=secrets.s3_secret_key,
                 )
             case "trino":
-                continue
+                known[name] = Trino(
+                    directory=files.part(name),
+                    log=files.log(name),
+                    cache=cache,
+                    port=ports["http"],
+                    addresses=make_addresses(state, secrets),
+                )
     return known

@@ -60,8 +60,8 @@ class ChangeBatch:
             self.offset[keep],
             self.schema_version[keep],
             self.unchanged.filter(mask),
-            self.before.filter(mask),
-            self.after.filter(mask),
+            _filtered(self.before, mask),
+            _filtered(self.after, mask),
         )
 
     def slice(self, start: int, stop: int) -> "ChangeBatch":
@@ -202,13 +202,26 @@ class EnvelopeReader:
             pa.Table.from_arrays(after.flatten(), names=[f.name for f in self._after]),
         )
         row_expected = np.isin(batch.operation, (CREATE, UPDATE, READ))
-        row_missing = after.is_null().to_numpy(zero_copy_only=False) & row_expected
-        if row_missing.any():
-            offset = int(offsets[np.flatnonzero(row_missing)[0]])
-            raise MalformedEnvelopeError(
-                self._topic, 0, offset, "the row after the change is missing"
-            )
+        self._refuse_missing(batch, after, row_expected, "the row after the change is missing")
+        for field in self._before:
+            reason = f"the key column {field.name} is missing"
+            self._refuse_missing(batch, batch.after.column(field.name), row_expected, reason)
+            deleted = batch.operation == DELETE
+            self._refuse_missing(batch, batch.before.column(field.name), deleted, reason)
         return batch
+
+    def _refuse_missing(
+        self,
+        batch: ChangeBatch,
+        values: pa.Array | pa.ChunkedArray,
+        expected: np.ndarray,
+        reason: str,
+    ) -> None:
+        if values.null_count:
+            missing = values.is_null().to_numpy(zero_copy_only=False) & expected
+            if missing.any():
+                offset = int(batch.offset[np.flatnonzero(missing)[0]])
+                raise MalformedEnvelopeError(self._topic, 0, offset, reason)
 
     def _refuse_incomplete(
         self, raw: RawBatch, offsets: np.ndarray, columns: Sequence[pa.Array]
@@ -235,6 +248,11 @@ def _with_numbers(row: dict[str, Any], after: pa.StructType) -> dict[str, Any]:
         for field in after
     }
     return {**row, "after": fixed}
+
+
+def _filtered(columns: pa.Table, mask: pa.Array) -> pa.Table:
+    """Without a key there are no columns before, and Arrow refuses to filter none."""
+    return columns.filter(mask) if columns.num_columns else columns
 
 
 def _is_float(kind: pa.DataType) -> bool:

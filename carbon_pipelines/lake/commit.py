@@ -11,13 +11,31 @@ the metadata only from the version that a commit was made on).
 
 from dataclasses import dataclass
 
-from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException, ServerError
+from pydantic import ValidationError
+from pyiceberg.exceptions import (
+    BadRequestError,
+    CommitFailedException,
+    CommitStateUnknownException,
+    ServerError,
+    ServiceUnavailableError,
+)
+from pyiceberg.schema import Schema
 from pyiceberg.table import Table, Transaction
 from pyiceberg.table.refs import MAIN_BRANCH
 from sqlalchemy.exc import DBAPIError
 
 from carbon_pipelines.errors import CommitUnknownError
 from carbon_pipelines.lake.row_delta import FileChanges, RowDelta
+
+_UNANSWERED = (
+    CommitStateUnknownException,
+    ServerError,
+    ServiceUnavailableError,
+    DBAPIError,
+    OSError,
+    ValidationError,
+)
+"""What leaves the outcome open; a ValidationError is an answer of the catalog that cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,44 +52,52 @@ def commit_files(
     properties: dict[str, str],
     *,
     branch: str = MAIN_BRANCH,
+    schema: Schema | None = None,
 ) -> Committed | None:
     """Commit ``changes``, planned on ``table`` as loaded, as one snapshot.
+
+    ``schema`` is that of the files, if it is not the table's current one.
 
     Returns:
         What was committed, or ``None`` if another commit came first; then nothing of this is in the
         table and its new files are unreferenced.
 
     Raises:
+        OSError: A manifest could not be written; nothing was sent to the catalog.
         CommitUnknownError: The answer was lost and the catalog does not show the snapshot (retryable).
     """
     transaction = Transaction(table)
-    delta = RowDelta(transaction, changes, properties, branch)
-    snapshot_id = delta.snapshot_id
+    delta = RowDelta(transaction, changes, properties, branch, schema)
+    snapshot_id, base = delta.snapshot_id, table.metadata_location
+    delta.commit()
     try:
-        delta.commit()
         committed = transaction.commit_transaction()
     except CommitFailedException:
-        return _committed_after_all(table, snapshot_id)
-    except ValueError:
-        # PyIceberg refuses a sequence number that another branch's commit has taken meanwhile
-        fresh = table.catalog.load_table(table.name())
-        if fresh.metadata_location == table.metadata_location:
-            raise
-        return None
-    except (CommitStateUnknownException, ServerError, DBAPIError, OSError) as error:
-        found = _committed_after_all(table, snapshot_id)
+        return _found(_load(table, snapshot_id), snapshot_id)
+    except _UNANSWERED as error:
+        found = _found(_load(table, snapshot_id), snapshot_id)
         if found is None:
             reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
             raise CommitUnknownError(".".join(table.name()), snapshot_id, reason) from error
         return found
+    except (ValueError, BadRequestError):
+        # The catalog refuses a sequence number that another branch's commit has taken meanwhile.
+        fresh = _load(table, snapshot_id)
+        found = _found(fresh, snapshot_id)
+        if found is None and fresh.metadata_location == base:
+            raise
+        return found
     return Committed(snapshot_id, committed)
 
 
-def _committed_after_all(table: Table, snapshot_id: int) -> Committed | None:
-    """Look for our snapshot id in the catalog's newest metadata."""
+def _load(table: Table, snapshot_id: int) -> Table:
+    """The table as the catalog has it now."""
     try:
-        fresh = table.catalog.load_table(table.name())
-    except (ServerError, DBAPIError, OSError) as error:
+        return table.catalog.load_table(table.name())
+    except _UNANSWERED as error:
         reason = f"and the catalog cannot be asked: {type(error).__name__}"
         raise CommitUnknownError(".".join(table.name()), snapshot_id, reason) from error
+
+
+def _found(fresh: Table, snapshot_id: int) -> Committed | None:
     return Committed(snapshot_id, fresh) if fresh.snapshot_by_id(snapshot_id) else None

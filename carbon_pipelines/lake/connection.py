@@ -8,12 +8,24 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from pyiceberg.catalog import Catalog, load_catalog
-from pyiceberg.exceptions import ForbiddenError, NoSuchTableError, UnauthorizedError
+from pyiceberg.exceptions import (
+    CommitFailedException,
+    CommitStateUnknownException,
+    ForbiddenError,
+    NoSuchTableError,
+    ServerError,
+    ServiceUnavailableError,
+    UnauthorizedError,
+)
 from pyiceberg.table import Table
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from carbon_pipelines.embedded.endpoints import LakeEndpoint
-from carbon_pipelines.errors import LakeAuthenticationError, LakeUnavailableError
+from carbon_pipelines.errors import (
+    CommitConflictError,
+    LakeAuthenticationError,
+    LakeUnavailableError,
+)
 
 CATALOG_NAME = "carbon"
 """Name of the catalog, also the ``catalog_name`` column of a SQL catalog."""
@@ -47,9 +59,11 @@ def open_catalog(lake: LakeEndpoint) -> Catalog:
 
 @contextmanager
 def lake_errors(what: str) -> Generator[None]:
-    """Translate the errors of an unreachable catalog or object store; ``what`` names the place."""
+    """Translate a conflict and the errors of an unreachable catalog or store; ``what`` names it."""
     try:
         yield
+    except CommitFailedException as conflict:
+        raise CommitConflictError(what, 1) from conflict
     except (OperationalError, DBAPIError) as error:
         text = str(error.orig)
         if "authentication failed" in text or "permission denied" in text:
@@ -57,6 +71,8 @@ def lake_errors(what: str) -> Generator[None]:
         raise LakeUnavailableError(
             what, text.splitlines()[0] if text else type(error).__name__
         ) from error
+    except (ServerError, ServiceUnavailableError, CommitStateUnknownException) as error:
+        raise LakeUnavailableError(what, str(error).partition("\n")[0][:300]) from error
     except (UnauthorizedError, ForbiddenError) as error:
         raise LakeAuthenticationError(what) from error
     except OSError as error:

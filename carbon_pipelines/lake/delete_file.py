@@ -15,10 +15,11 @@ from pyiceberg.io import FileIO
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.partitioning import PartitionKey
 from pyiceberg.table.locations import LocationProvider
+from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.typedef import Record
 
 from carbon_pipelines.lake.arrow import compute as pc
-from carbon_pipelines.lake.table_files import DELETE_FILE_PATH_ID
+from carbon_pipelines.lake.table_files import DELETE_FILE_PATH_ID, TableFiles, load_table_files
 
 POSITION_ID = 2147483545
 """Reserved field id of ``pos`` in position delete files."""
@@ -42,6 +43,36 @@ def read_positions(io: FileIO, delete_files: Sequence[DataFile], path: str) -> n
         mine = table.filter(pc.equal(table.column("file_path"), path))
         found.append(mine.column("pos").to_numpy())
     return np.unique(np.concatenate(found)) if found else np.empty(0, dtype=np.int64)
+
+
+def count_rows(snapshot: Snapshot | None, io: FileIO) -> int:
+    """Live rows of a snapshot.
+
+    From its summary where there are no delete files, else from its files: a delete file may outlive
+    a data file that it names, so records minus positions would be too few.
+    """
+    if snapshot is None:
+        return 0
+    totals = snapshot.summary.additional_properties if snapshot.summary else {}
+    if totals.get("total-delete-files") == "0" and "total-records" in totals:
+        return int(totals["total-records"])
+    return _count_live_rows(load_table_files(snapshot, io), io)
+
+
+def _count_live_rows(files: TableFiles, io: FileIO) -> int:
+    live = {data.file.file_path: data for data in files.data}
+    rows = sum(data.file.record_count for data in files.data)
+    for path, deletes in files.deletes_by_path.items():
+        if path in live:
+            rows -= sum(d.file.record_count for d in deletes if d.applies_to(live[path]))
+    for shared in (d for group in files.deletes_by_partition.values() for d in group):
+        with io.new_input(shared.file.file_path).open() as stream:
+            paths = pq.read_table(stream, columns=["file_path"]).column("file_path")
+        for path, named in zip(*paths.value_counts().flatten(), strict=True):
+            data = live.get(path.as_py())
+            if data is not None and shared.applies_to(data):
+                rows -= named.as_py()
+    return rows
 
 
 def write_delete_file(

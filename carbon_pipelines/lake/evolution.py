@@ -176,7 +176,7 @@ def apply_change(transaction: Transaction, change: SchemaChange) -> None:
         return
     with transaction.update_schema(allow_incompatible_changes=False) as update:
         for column in change.added:
-            update.add_column(column.name, column.type)
+            update.add_column((column.name,), column.type)
     metadata = transaction.table_metadata
     known: dict[str, int] = json.loads(metadata.properties[SOURCE_COLUMNS])
     schema = metadata.schema()

@@ -35,6 +35,7 @@ from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.embedded.endpoints import Endpoints
 from carbon_pipelines.errors import (
     CommitConflictError,
+    MissingPriorValueError,
     ProgressMissingError,
     RelationRewrittenError,
     StateMissingError,
@@ -129,6 +130,7 @@ class FirstCopy:
         self._dsn = endpoints.source_dsn(database.name)
         self._rows = 0
         self._schema = Schema()
+        self._current_schema_id = -1
         self._properties: dict[str, str] = {}
 
     def run(self) -> FirstCopied:
@@ -141,8 +143,9 @@ class FirstCopy:
         for _ in range(ATTEMPTS_WHEN_REWRITTEN - 1):
             try:
                 return self._copy()
-            except RelationRewrittenError:
-                self._report(f"{self._spec.label}: rewritten while it was read, starting again")
+            except (RelationRewrittenError, MissingPriorValueError) as reason:
+                # a resumed copy may lack a row that the stream, from before it went, still changes
+                self._report(f"{self._spec.label}: starting again, because {reason}")
                 self._discard()
         return self._copy()
 
@@ -181,6 +184,7 @@ class FirstCopy:
         with lake_errors(f"Iceberg table {self._spec.label}"):
             renewed = plan_renewed_schema(table, relation, self._spec)
             table, self._schema = stage_schema(table, renewed)
+            self._current_schema_id = table.metadata.current_schema_id
         self._properties = {SOURCE_COLUMNS: source_columns_property(relation, self._schema)}
         return table
 
@@ -220,7 +224,9 @@ class FirstCopy:
         self, found: StagedCopy, relation: SourceRelation, stream: Progress, topic: TopicState
     ) -> bool:
         return (
-            self._spec.mode == "mirror"
+            # events are merged under the current schema, which the copy's is to replace only later
+            self._schema.schema_id == self._current_schema_id
+            and self._spec.mode == "mirror"
             and bool(self._spec.key)
             and found.progress.relation_oid == relation.oid
             and found.progress.schema_version == relation.version
@@ -282,7 +288,10 @@ class FirstCopy:
             head = table.metadata.snapshot_by_name(BRANCH)
             manifests = load_table_files(head, table.io).manifests if head is not None else ()
             changes = FileChanges(added_data=files, manifests=manifests)
-            committed = commit_files(table, changes, staged.to_properties(), branch=BRANCH)
+            properties = staged.to_properties()
+            committed = commit_files(
+                table, changes, properties, branch=BRANCH, schema=self._schema
+            )
         if committed is None:
             raise CommitConflictError(self._spec.label, 1)
         return committed.table
@@ -294,7 +303,7 @@ class FirstCopy:
             catch_up = CatchUp(self._catalog, self._spec, bootstrap, branch=BRANCH)
             done = catch_up.run(table, progress, until_lsn=staged.last_through_lsn)
             table, progress = done.table, done.progress
-        published = publish(self._reload(), self._spec.label, self._schema, self._properties)
+        published = publish(table, self._spec.label, self._schema, self._properties)
         return FirstCopied(published, progress, self._rows)
 
     def _reload(self) -> Table:

@@ -28,6 +28,7 @@ from carbon_pipelines.lake.change_batch import CREATE, TRUNCATE, ChangeBatch
 from carbon_pipelines.lake.codec import decode_column
 from carbon_pipelines.lake.commit import commit_files
 from carbon_pipelines.lake.connection import lake_errors, load_table
+from carbon_pipelines.lake.delete_file import count_rows
 from carbon_pipelines.lake.deltas import DeletePlan, plan_deletes, write_deletes
 from carbon_pipelines.lake.evolution import arrow_schema
 from carbon_pipelines.lake.fold import Fold, fold_batch
@@ -36,7 +37,7 @@ from carbon_pipelines.lake.new_rows import NewRows
 from carbon_pipelines.lake.partitions import PartitionedWriter, file_target
 from carbon_pipelines.lake.row_delta import FileChanges
 from carbon_pipelines.lake.state import TableProgress, load_progress
-from carbon_pipelines.lake.table_files import TableFiles, count_rows, load_table_files
+from carbon_pipelines.lake.table_files import TableFiles, load_table_files
 
 COMMIT_ATTEMPTS = 8
 """Plans made before a stream of other writers' commits is reported as a conflict."""
@@ -172,7 +173,7 @@ class _Plan:
         """Rows that were live before and are not after."""
         if not self._truncated:
             return self._deletes.deleted_rows
-        return count_rows(self._snapshot)
+        return count_rows(self._snapshot, self._table.io)
 
     def write(self, batch: ChangeBatch, fold: Fold, schema: pa.Schema) -> None:
         """Find the old rows, then write new rows and delete files; refers to nothing yet."""

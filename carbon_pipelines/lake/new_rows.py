@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.errors import MissingPriorValueError
+from carbon_pipelines.lake.arrow import compute as pc
 from carbon_pipelines.lake.change_batch import ChangeBatch
 from carbon_pipelines.lake.codec import decode_column
 from carbon_pipelines.lake.fold import Fold, LakeFill
@@ -39,9 +40,17 @@ class NewRows:
         arrays = [self._column(field) for field in self._schema]
         rows = pa.Table.from_arrays(arrays, schema=self._schema)
         if self._spec.sort_order:
-            order = {"asc": "ascending", "desc": "descending"}
-            return rows.sort_by([(f.column, order[f.direction]) for f in self._spec.sort_order])
+            return rows.take(self._sorted(rows))
         return rows
+
+    def _sorted(self, rows: pa.Table) -> pa.Array:
+        order = {"asc": "ascending", "desc": "descending"}
+        fields = self._spec.sort_order
+        # Arrow sorts no uuids, but the bytes that they are
+        arrays = [_storage(rows.column(field.column).combine_chunks()) for field in fields]
+        names = [field.column for field in fields]
+        keys = [(field.column, order[field.direction]) for field in fields]
+        return pc.sort_indices(pa.table(arrays, names=names), sort_keys=keys)
 
     def _column(self, column: pa.Field) -> pa.Array:
         if column.name not in self._batch.after.column_names:

@@ -5,9 +5,6 @@ the declared partition spec and sort order as Iceberg's. What does not: one file
 """
 
 import pyarrow as pa
-from pyiceberg.io.pyarrow import (
-    _determine_partitions,  # pyright: ignore[reportPrivateUsage]
-)
 from pyiceberg.manifest import DataFile
 from pyiceberg.partitioning import PartitionField as IcebergPartitionField
 from pyiceberg.partitioning import PartitionKey, PartitionSpec
@@ -19,7 +16,7 @@ from pyiceberg.transforms import IdentityTransform, parse_transform
 
 from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.lake.data_file import ROW_GROUP_ROWS, DataFileWriter, FileTarget
-from carbon_pipelines.lake.evolution import arrow_schema
+from carbon_pipelines.lake.partition_values import split_by_partition
 
 _FIRST_PARTITION_FIELD_ID = 1000
 
@@ -29,7 +26,6 @@ class PartitionedWriter:
 
     def __init__(self, target: FileTarget) -> None:
         self._target = target
-        self._schema = arrow_schema(target.schema)
         self._writers: dict[object, DataFileWriter] = {}
         self._pending: list[pa.Table] = []
         self._pending_rows = 0
@@ -62,11 +58,8 @@ class PartitionedWriter:
         if self._target.spec.is_unpartitioned():
             self._writer(None).write(table)
             return
-        parts = _determine_partitions(
-            self._target.spec, self._target.schema, table.cast(self._schema)
-        )
-        for part in parts:
-            self._writer(part.partition_key).write(part.arrow_table_partition)
+        for partition, rows in split_by_partition(table, self._target.spec, self._target.schema):
+            self._writer(partition).write(rows)
 
     def _writer(self, partition: PartitionKey | None) -> DataFileWriter:
         key = partition.partition if partition else None

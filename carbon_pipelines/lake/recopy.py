@@ -25,6 +25,5 @@ def recopy_table(
     Raises:
         CarbonPipelinesError: As the first copy; readers keep the old rows then.
     """
-    catalog = open_catalog(endpoints.lake)
-    with lake_errors(f"Iceberg table {table.label}"):
+    with open_catalog(endpoints.lake) as catalog, lake_errors(f"Iceberg table {table.label}"):
         return FirstCopy(catalog, table, database, endpoints, report=report).run()

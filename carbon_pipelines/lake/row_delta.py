@@ -22,14 +22,16 @@ from pyiceberg.manifest import (
     ManifestWriterV2,
 )
 from pyiceberg.partitioning import PartitionSpec
+from pyiceberg.schema import Schema
 from pyiceberg.table import Transaction
 from pyiceberg.table.refs import MAIN_BRANCH
 from pyiceberg.table.snapshots import (
     Operation,
-    SnapshotSummaryCollector,
     Summary,
+    UpdateMetrics,
     update_snapshot_summaries,
 )
+from pyiceberg.table.update import AddSnapshotUpdate, UpdatesAndRequirements
 from pyiceberg.table.update.snapshot import _SnapshotProducer  # pyright: ignore[reportPrivateUsage]
 from pyiceberg.typedef import EMPTY_DICT
 
@@ -73,6 +75,7 @@ class RowDelta(_SnapshotProducer["RowDelta"]):
         changes: ``changes.manifests`` are those of the snapshot the plan was made on.
         properties: The snapshot's summary properties.
         branch: The branch whose head the plan was made on.
+        schema: Of the added files, if it is not the table's current one.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class RowDelta(_SnapshotProducer["RowDelta"]):
         changes: FileChanges,
         properties: Mapping[str, str],
         branch: str = MAIN_BRANCH,
+        schema: Schema | None = None,
     ) -> None:
         operation = Operation.OVERWRITE
         if not (changes.added_deletes or changes.removed_data or changes.removed_deletes):
@@ -93,6 +97,17 @@ class RowDelta(_SnapshotProducer["RowDelta"]):
             branch=branch,
         )
         self._changes = changes
+        self._files_schema = schema
+
+    def schema(self) -> Schema:
+        """The schema that the snapshot names, for those who read it later by its id."""
+        return self._files_schema or super().schema()
+
+    def _commit(self) -> UpdatesAndRequirements:
+        (added, *refs), requirements = super()._commit()
+        assert isinstance(added, AddSnapshotUpdate)
+        snapshot = added.snapshot.model_copy(update={"schema_id": self.schema().schema_id})
+        return (AddSnapshotUpdate(snapshot=snapshot), *refs), requirements
 
     def commit(self) -> None:
         """Stage the snapshot; unlike PyIceberg's, it is not registered for retries."""
@@ -146,8 +161,9 @@ class RowDelta(_SnapshotProducer["RowDelta"]):
         return kept
 
     def _rewritten(self, manifest: ManifestFile, removed: set[str]) -> ManifestFile:
+        entries = self.fetch_manifest_entry(manifest, discard_deleted=True)
         with self._writer(self.spec(manifest.partition_spec_id), manifest.content) as writer:
-            for entry in self.fetch_manifest_entry(manifest, discard_deleted=True):
+            for entry in entries:
                 if entry.data_file.file_path in removed:
                     writer.delete(entry)
                 else:
@@ -162,15 +178,14 @@ class RowDelta(_SnapshotProducer["RowDelta"]):
 
     def _summary(self, snapshot_properties: dict[str, str] = EMPTY_DICT) -> Summary:
         metadata = self._transaction.table_metadata
-        specs, schema = metadata.specs(), metadata.schema()
-        collector = SnapshotSummaryCollector()
+        metrics = UpdateMetrics()
         for file in (*self._changes.added_data, *self._changes.added_deletes):
-            collector.add_file(file, schema, specs[file.spec_id])
+            metrics.add_file(file)
         for live in (*self._changes.removed_data, *self._changes.removed_deletes):
-            collector.remove_file(live.file, schema, specs[live.file.spec_id])
+            metrics.remove_file(live.file)
         parent = self._parent_snapshot_id
         previous = metadata.snapshot_by_id(parent) if parent is not None else None
         return update_snapshot_summaries(
-            Summary(self._operation, **collector.build(), **snapshot_properties),
+            Summary(self._operation, **metrics.to_dict(), **snapshot_properties),
             previous.summary if previous is not None else None,
         )

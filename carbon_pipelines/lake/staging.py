@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pyiceberg.catalog import Catalog
-from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.table.refs import MAIN_BRANCH
@@ -22,7 +21,6 @@ from pyiceberg.table.update import (
     SetSnapshotRefUpdate,
 )
 
-from carbon_pipelines.errors import CommitConflictError
 from carbon_pipelines.lake.connection import lake_errors, load_table
 from carbon_pipelines.lake.state import TableProgress, find_carrier, read_progress
 
@@ -97,8 +95,13 @@ def stage_schema(table: Table, schema: Schema) -> tuple[Table, Schema]:
     for known in table.schemas().values():
         if known.fields == schema.fields:
             return table, known
+    new = Schema(
+        *schema.fields,
+        schema_id=max(table.schemas()) + 1,
+        identifier_field_ids=schema.identifier_field_ids,
+    )
     transaction = table.transaction()
-    transaction._stage((AddSchemaUpdate.model_validate({"schema": schema}),))  # pyright: ignore[reportPrivateUsage]
+    transaction._stage((AddSchemaUpdate.model_validate({"schema": new}),))  # pyright: ignore[reportPrivateUsage]
     committed = transaction.commit_transaction()
     return committed, next(s for s in committed.schemas().values() if s.fields == schema.fields)
 
@@ -106,8 +109,8 @@ def stage_schema(table: Table, schema: Schema) -> tuple[Table, Schema]:
 def publish(table: Table, label: str, schema: Schema, properties: Mapping[str, str]) -> Table:
     """Set ``main`` to the branch's head and drop the branch, in one commit.
 
-    ``schema`` becomes current and ``properties`` are set with it. ``main`` is replaced only as it was
-    when ``table`` was loaded.
+    ``schema`` becomes current and ``properties`` are set with it. Both branches must be as they were
+    in ``table``: another process may have given the copy up and begun its own.
 
     Raises:
         CommitConflictError: Somebody else wrote to the table meanwhile (retryable).
@@ -125,10 +128,10 @@ def publish(table: Table, label: str, schema: Schema, properties: Mapping[str, s
             SetCurrentSchemaUpdate.model_validate({"schema-id": schema.schema_id}),
             SetPropertiesUpdate(updates=dict(properties)),
         ),
-        (AssertRefSnapshotId.model_validate({"ref": MAIN_BRANCH, "snapshot-id": main}),),
+        (
+            AssertRefSnapshotId.model_validate({"ref": MAIN_BRANCH, "snapshot-id": main}),
+            AssertRefSnapshotId.model_validate({"ref": BRANCH, "snapshot-id": head}),
+        ),
     )
     with lake_errors(f"Iceberg table {label}"):
-        try:
-            return transaction.commit_transaction()
-        except CommitFailedException as conflict:
-            raise CommitConflictError(label, 1) from conflict
+        return transaction.commit_transaction()

@@ -16,11 +16,11 @@ from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.embedded.endpoints import Endpoints
 from carbon_pipelines.errors import WrongSourceError
 from carbon_pipelines.lake.catch_up import CatchUp, CaughtUp
-from carbon_pipelines.lake.connection import load_table, open_catalog
+from carbon_pipelines.lake.connection import lake_errors, load_table, open_catalog
+from carbon_pipelines.lake.delete_file import count_rows
 from carbon_pipelines.lake.first_copy import FirstCopy
 from carbon_pipelines.lake.merge import MergeHooks
 from carbon_pipelines.lake.state import TableProgress, load_progress
-from carbon_pipelines.lake.table_files import count_rows
 from carbon_pipelines.source.position import Position
 from carbon_pipelines.stream.consumer import load_topic_state
 from carbon_pipelines.stream.progress import load_progress as load_capture_progress
@@ -88,26 +88,26 @@ def sync_table(
         CarbonPipelinesError: One of the errors of copying and merging; the table stands at its last
             snapshot and the same call goes on from there.
     """
-    catalog = open_catalog(endpoints.lake)
-    started = time.monotonic()
-    iceberg, progress = _open(catalog, table)
-    copied_rows, steps = 0, {}
-    if iceberg is None or progress is None:
-        copied = FirstCopy(catalog, table, database, endpoints, report=report).run()
-        iceberg, progress, copied_rows = copied.table, copied.progress, copied.rows
-        steps["first_copy"] = time.monotonic() - started
-    started = time.monotonic()
-    _check_source(table, database, endpoints, progress)
-    catch_up = CatchUp(catalog, table, endpoints.stream_bootstrap, hooks=hooks)
-    done = catch_up.run(iceberg, progress, until_lsn=until_lsn)
-    steps["merge"] = time.monotonic() - started
-    return _synced(table, progress, done, copied_rows, steps)
+    with open_catalog(endpoints.lake) as catalog:
+        started = time.monotonic()
+        iceberg, progress = _open(catalog, table)
+        copied_rows, steps = 0, {}
+        if iceberg is None or progress is None:
+            copied = FirstCopy(catalog, table, database, endpoints, report=report).run()
+            iceberg, progress, copied_rows = copied.table, copied.progress, copied.rows
+            steps["first_copy"] = time.monotonic() - started
+        started = time.monotonic()
+        _check_source(table, database, endpoints, progress)
+        catch_up = CatchUp(catalog, table, endpoints.stream_bootstrap, hooks=hooks)
+        done = catch_up.run(iceberg, progress, until_lsn=until_lsn)
+        steps["merge"] = time.monotonic() - started
+        return _synced(table, progress, done, copied_rows, steps)
 
 
 def observe_table(table: TableSpec, endpoints: Endpoints) -> TableState | None:
     """Where the table stands, or ``None`` if it has no published copy."""
-    catalog = open_catalog(endpoints.lake)
-    iceberg, progress = _open(catalog, table)
+    with open_catalog(endpoints.lake) as catalog:
+        iceberg, progress = _open(catalog, table)
     snapshot = iceberg.current_snapshot() if iceberg is not None else None
     if progress is None or snapshot is None:
         return None
@@ -139,6 +139,8 @@ def _synced(
     steps: Mapping[str, float],
 ) -> TableSynced:
     snapshot = done.table.current_snapshot()
+    with lake_errors(f"Iceberg table {table.label}"):
+        row_count = count_rows(snapshot, done.table.io)
     return TableSynced(
         identifier=table.identifier,
         snapshot_id=snapshot.snapshot_id if snapshot else None,
@@ -151,7 +153,7 @@ def _synced(
         last_offset=done.progress.next_offset - 1,
         lag_offsets=max(0, done.topic.high - done.progress.next_offset),
         position=done.progress.position,
-        row_count=count_rows(snapshot),
+        row_count=row_count,
         column_schema=tuple((f.name, str(f.field_type)) for f in done.table.schema().fields),
         seconds_by_step=dict(steps),
     )

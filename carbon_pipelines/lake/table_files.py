@@ -24,6 +24,10 @@ class LiveFile:
     sequence_number: int
     manifest_path: str
 
+    def applies_to(self, data: "LiveFile") -> bool:
+        """Whether this delete file is not older than ``data``, if it names it."""
+        return self.sequence_number >= data.sequence_number
+
 
 @dataclass(frozen=True, slots=True)
 class TableFiles:
@@ -46,17 +50,9 @@ class TableFiles:
     def deletes_for(self, data: LiveFile) -> tuple[list[LiveFile], list[LiveFile]]:
         """Delete files that may apply to ``data``: (those of this file alone, shared ones)."""
         path = data.file.file_path
-        own = [
-            d
-            for d in self.deletes_by_path.get(path, ())
-            if d.sequence_number >= data.sequence_number
-        ]
+        own = [d for d in self.deletes_by_path.get(path, ()) if d.applies_to(data)]
         group = self.deletes_by_partition.get((data.file.spec_id, data.file.partition), ())
-        shared = [
-            d
-            for d in group
-            if d.sequence_number >= data.sequence_number and _may_name(d.file, path)
-        ]
+        shared = [d for d in group if d.applies_to(data) and _may_name(d.file, path)]
         return own, shared
 
 
@@ -81,14 +77,6 @@ def load_table_files(snapshot: Snapshot | None, io: FileIO) -> TableFiles:
                     group = (entry.data_file.spec_id, entry.data_file.partition)
                     by_partition.setdefault(group, []).append(live)
     return TableFiles(manifests, data, by_path, by_partition)
-
-
-def count_rows(snapshot: Snapshot | None) -> int:
-    """Live rows of a snapshot, from its summary: records minus deleted positions."""
-    if snapshot is None or snapshot.summary is None:
-        return 0
-    totals = snapshot.summary.additional_properties
-    return int(totals.get("total-records", 0)) - int(totals.get("total-position-deletes", 0))
 
 
 def single_target(delete_file: DataFile) -> str | None:

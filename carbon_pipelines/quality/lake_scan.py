@@ -99,7 +99,8 @@ def pin_snapshot(
     Raises:
         LakeUnreadableError: DuckDB cannot read it.
     """
-    iceberg = load_table(open_catalog(lake), table.identifier)
+    with open_catalog(lake) as catalog:
+        iceberg = load_table(catalog, table.identifier)
     if iceberg is None or snapshot_id is None:
         return LakeSnapshot("(SELECT NULL WHERE false)", {}, 0)
     location = iceberg.metadata_location.replace("'", "''")

@@ -24,7 +24,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import duckdb
-from carbon_pipelines.stream.drain import wait_captured
 
 from carbon_pipelines.catalog.database import DatabaseSpec
 from carbon_pipelines.catalog.table import TableSpec
@@ -47,6 +46,7 @@ from carbon_pipelines.source.connection import SourceConnection, session
 from carbon_pipelines.source.copy import ExportedSnapshot
 from carbon_pipelines.source.relation import SourceRelation, load_relation
 from carbon_pipelines.source.visibility import emit_marker
+from carbon_pipelines.stream.drain import wait_captured
 from carbon_pipelines.stream.topics import topic_of
 
 

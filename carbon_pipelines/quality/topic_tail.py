@@ -32,10 +32,9 @@ def _offset_at(bootstrap: str, topic: str, moment: datetime) -> int | None:
     """The first offset whose timestamp is not before ``moment``, if there is one."""
     partition = TopicPartition(topic, 0)
     wanted = OffsetSpec.for_timestamp(int(moment.timestamp() * 1000))
+    admin = open_admin(bootstrap)  # a client that nothing holds never answers its futures
     try:
-        found = open_admin(bootstrap).list_offsets(
-            {partition: wanted}, request_timeout=REQUEST_SECONDS
-        )
+        found = admin.list_offsets({partition: wanted}, request_timeout=REQUEST_SECONDS)
         offset = int(found[partition].result().offset)
     except KafkaException as failed:
         raise unavailable(bootstrap, f"finding offsets of {topic}", failed.args[0]) from failed

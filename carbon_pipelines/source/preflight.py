@@ -1,7 +1,7 @@
 """What has to be true of a server and its tables before anything of ours is created there.
 
-What belongs here: facts read in as few queries as possible, and pure checks of them, each with an
-error of its own. What does not: the checks of the slot (``slot.py``), and doing anything.
+What belongs here: facts, and pure checks of them, each with an error of its own. What does not: the
+checks of the slot (``slot.py``), and doing anything.
 """
 
 from collections.abc import Iterable, Sequence
@@ -176,7 +176,7 @@ def check_server(server: ServerFacts) -> None:
     if server.in_recovery:
         raise SourceServerError(
             server.location,
-            fact="it is a standby, on which no publication can be made",
+            fact="it is a standby, which takes no publication",
             remedy="Point CARBON_SOURCE_<DATABASE>_DSN at the primary.",
         )
     if server.encoding == "SQL_ASCII":
@@ -196,11 +196,7 @@ def check_server(server: ServerFacts) -> None:
 
 
 def check_senders(server: ServerFacts) -> None:
-    """Refuse a server on which our capture could not start to read.
-
-    Raises:
-        NoFreeSenderError: All WAL senders are in use.
-    """
+    """Raise NoFreeSenderError if our capture could not start to read."""
     limit, used = server.senders_limit, server.senders_used
     if used >= limit:
         raise NoFreeSenderError(server.location, limit=limit, used=used)
@@ -291,8 +287,8 @@ def _check_readable(label: str, table: TableSpec, facts: TableFacts, server: Ser
 
 def missing_table(connection: SourceConnection, table: TableSpec) -> TableMissingError:
     """The error for a declared table that does not exist, with its new name if it was renamed."""
-    renamed_to = load_renamed_to(connection, table.source_schema, table.source_table)
-    label = f"{table.source_schema}.{table.source_table}"
+    schema, name = table.source_schema, table.source_table
+    renamed_to, label = load_renamed_to(connection, schema, name), f"{schema}.{name}"
     return TableMissingError(label, location=describe_session(connection), renamed_to=renamed_to)
 
 

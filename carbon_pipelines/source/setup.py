@@ -60,6 +60,7 @@ from carbon_pipelines.source.publication import (
     wanted_publications,
 )
 from carbon_pipelines.source.relation import SourceRelation
+from carbon_pipelines.source.setup_state import SetupState, load_state, save_state
 from carbon_pipelines.source.slot import (
     SlotState,
     check_slot,
@@ -155,14 +156,16 @@ def ensure_source(
         if slot_created:
             waiting.barrier(connection)  # names what blocks; creating the slot would just hang
             create_slot(connection, database.slot_name, timeout=waiting.remaining())
-        described, settled = _load_state(connection, database)
-        if not described:
+        state = load_state(connection, database.slot_name)
+        if not state.described:
             with connection.transaction():
                 record_shapes(connection, oids, everything=True)
-                _save_state(connection, database, described=True, settled=False)
-        if not (described and settled):
+                state = SetupState(described=True)
+                save_state(connection, database.slot_name, state)
+        if not state.settled:
             waiting.barrier(connection)
-            _save_state(connection, database, described=True, settled=True)
+            done = SetupState(described=True, settled=True)
+            save_state(connection, database.slot_name, done)
         slot = observe_slot(connection, database.slot_name)
         assert slot is not None
         recorded = load_recorded_relations(connection, oids)
@@ -248,12 +251,10 @@ def _publish(
             ([database.publication_name, database.keyless_publication_name],),
         ).fetchall()
         oids = tuple(row[0] for row in rows)
-        described, _ = _load_state(connection, database)
-        if not slot_exists:
-            _save_state(connection, database, described=False, settled=False)
-        elif plan.steps:
-            _save_state(connection, database, described=described, settled=False)
-        if slot_exists and described:
+        described = slot_exists and load_state(connection, database.slot_name).described
+        if plan.steps or not slot_exists:
+            save_state(connection, database.slot_name, SetupState(described=described))
+        if described:
             record_shapes(connection, oids)
     return oids
 
@@ -274,7 +275,7 @@ def _alone(
 
 @contextmanager
 def _translated(connection: SourceConnection) -> Generator[None]:
-    """Give a name to what the steps do not expect: somebody else's schema carbon, or a lock on it."""
+    """Give a name to what no step expects: somebody else's schema carbon, or a lock on it."""
     try:
         yield
     except psycopg.errors.InsufficientPrivilege as refusal:
@@ -284,25 +285,6 @@ def _translated(connection: SourceConnection) -> Generator[None]:
     except psycopg.errors.LockNotAvailable as refusal:
         what = "a table of schema carbon"
         raise SourceLockedError(what) from refusal
-
-
-def _load_state(connection: SourceConnection, database: DatabaseSpec) -> tuple[bool, bool]:
-    row = connection.execute(
-        "SELECT described, settled FROM carbon.capture_state WHERE slot_name = %s",
-        (database.slot_name,),
-    ).fetchone()
-    return (row[0], row[1]) if row else (False, False)
-
-
-def _save_state(
-    connection: SourceConnection, database: DatabaseSpec, *, described: bool, settled: bool
-) -> None:
-    connection.execute(
-        "INSERT INTO carbon.capture_state (slot_name, described, settled) VALUES (%s, %s, %s)"
-        " ON CONFLICT (slot_name) DO UPDATE SET described = EXCLUDED.described,"
-        " settled = EXCLUDED.settled",
-        (database.slot_name, described, settled),
-    )
 
 
 def _name(table: TableSpec) -> TableName:

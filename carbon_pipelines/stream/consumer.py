@@ -47,7 +47,13 @@ CAUTIOUS_EVENT_BYTES = 64 << 10
 
 _EARLIEST: OffsetSpec = OffsetSpec.earliest()  # pyright: ignore[reportAssignmentType]
 _LATEST: OffsetSpec = OffsetSpec.latest()  # pyright: ignore[reportAssignmentType]
-_MISSING = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC})
+_MISSING = frozenset(
+    {
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._UNKNOWN_TOPIC,
+        KafkaError._UNKNOWN_PARTITION,
+    }
+)
 
 # The queue bounds memory. Once it is full librdkafka waits before it fetches again, a second unless
 # told otherwise: five times the wall time of all the rest.

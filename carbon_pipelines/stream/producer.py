@@ -169,13 +169,22 @@ class TransactionalProducer:
                 return
 
     def _on_failed_delivery(self, error: KafkaError | None, message: Message) -> None:
-        if error is not None and self._undelivered is None:
-            self._undelivered = self._refused(error, message.value() or b"", message.key())
+        if error is None:
+            return
+        refused = self._refused(error, message.value() or b"", message.key())
+        found = self._undelivered
+        # The broker refuses whole batches: the event that is too large is the largest of one.
+        if found is None or (
+            isinstance(found, EventTooLargeError)
+            and isinstance(refused, EventTooLargeError)
+            and refused.size_bytes > found.size_bytes
+        ):
+            self._undelivered = refused
 
     def _refused(self, error: KafkaError, value: bytes, key: bytes | None) -> StreamError:
         if error.code() != KafkaError.MSG_SIZE_TOO_LARGE:
             return self._error("sending events", error)
-        source = json.loads(value)["source"]
+        source = json.loads(value).get("source", {"schema": "", "table": "progress", "lsn": 0})
         return EventTooLargeError(
             f"{source['schema']}.{source['table']}",
             lsn=format_lsn(source["lsn"]),

@@ -33,6 +33,7 @@ APPLICATION_NAME = "carbon capture"
 _OPTIONS = "-c wal_sender_timeout=60s"
 _REFUSED = re.compile(r"permission denied|must be superuser or replication|pg_hba\.conf")
 _BROKEN = re.compile(r"08...|53...|57P..")  # connection, resources, shutdown
+_FAREWELL_SECONDS = 2.0
 _IN_USE, _NOT_USABLE = "55006", "55000"
 
 
@@ -55,7 +56,7 @@ class ReplicationStream:
             SourceAuthenticationError: Our role may not replicate.
         """
         self._location, self._database, self._slot = describe_dsn(dsn), database, slot
-        self._now = now
+        self._now, self._streaming = now, False
         self._connection = pq.PGconn.connect(_conninfo(dsn).encode())
         if self._connection.status != pq.ConnStatus.OK:
             reason = _one_line(self._connection.error_message)
@@ -84,6 +85,7 @@ class ReplicationStream:
         result = self._connection.exec_(start_replication(self._slot, publications))
         if result.status != pq.ExecStatus.COPY_BOTH:
             raise self._refusal(result)
+        self._streaming = True
 
     def read(self) -> bytes | None:
         """The next message (``w`` or ``k``), or None if none has arrived.
@@ -108,7 +110,7 @@ class ReplicationStream:
 
     def wait(self, seconds: float) -> None:
         """Until something arrives or ``seconds`` have passed."""
-        self._poll.poll(seconds * 1000)
+        self._poll.poll(max(0.0, seconds) * 1000)
 
     def send_feedback(self, *, received: int, flushed: int) -> None:
         """Tell the server what it may forget: ``flushed`` has to be in Kafka for good."""
@@ -120,8 +122,26 @@ class ReplicationStream:
             raise self._end(str(broken)) from broken
 
     def close(self) -> None:
-        """Leave the slot."""
-        self._connection.finish()
+        """Leave the slot; waits a moment until the server has freed it for the next capture."""
+        try:
+            if self._streaming:
+                self._end_stream()
+        except psycopg.OperationalError:
+            pass  # the server is gone already, and the slot with it
+        finally:
+            self._connection.finish()
+
+    def _end_stream(self) -> None:
+        self._connection.put_copy_end()
+        self._connection.flush()
+        give_up_at = time.monotonic() + _FAREWELL_SECONDS
+        while time.monotonic() < give_up_at:
+            size, _ = self._connection.get_copy_data(1)
+            if size < 0:
+                return
+            if size == 0:
+                self.wait(give_up_at - time.monotonic())
+                self._connection.consume_input()
 
     def _end(self, reason: str) -> StreamError | SourceError:
         """The error of a stream that has ended: the server's if it sent one."""

@@ -40,7 +40,10 @@ def load_schema_versions(
 
 @dataclass(frozen=True, slots=True)
 class SchemaHistory:
-    """Every recorded shape with its position, in stream order; ``next_offset`` is the topic's end."""
+    """Every recorded shape with its position, in stream order.
+
+    ``next_offset`` is the topic's end.
+    """
 
     rows: tuple[tuple[Position, SourceRelation], ...]
     next_offset: int

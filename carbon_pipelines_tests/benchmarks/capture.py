@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
+import click
 import psycopg
 
 from carbon_pipelines.catalog.database import DatabaseSpec
@@ -30,7 +31,6 @@ from carbon_pipelines.embedded.stack import Stack
 from carbon_pipelines.stream.capture import Capture
 from carbon_pipelines.stream.consumer import load_topic_state, read_batches
 from carbon_pipelines.stream.drain import drain
-from carbon_pipelines.stream.progress import load_progress
 from carbon_pipelines.stream.topics import delete_topics, topic_of
 
 DATABASE = "benchmark_capture"
@@ -76,7 +76,7 @@ def running_stack() -> Iterator[Stack]:
     with tempfile.TemporaryDirectory(prefix="carbon-benchmark-") as temporary:
         os.environ["CARBON_HOME"] = temporary
         stack = Stack(Path(temporary), cache_directory(os.environ))
-        stack.up(lambda line: print(line, file=sys.stderr))
+        stack.up(lambda line: click.echo(line, err=True))
         try:
             yield stack
         finally:
@@ -134,9 +134,8 @@ def benchmark(events: int) -> None:
                     connection.execute(UPDATE, (first, first + ROWS_PER_TRANSACTION - 1))
                 row = connection.execute("SELECT pg_current_wal_lsn() - '0/0'").fetchone()
             assert row is not None
-            print("capture ", in_its_own_process("--capture-until", str(int(row[0]))))
-            print("consumer", in_its_own_process("--consume"))
-            print("progress", load_progress(endpoints, declaration()))
+            click.echo(f"capture  {in_its_own_process('--capture-until', str(int(row[0])))}")
+            click.echo(f"consumer {in_its_own_process('--consume')}")
         finally:
             remove(stack, endpoints.stream_bootstrap)
 
@@ -164,9 +163,9 @@ def main() -> None:
     parser.add_argument("--consume", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.capture_until is not None:
-        print(json.dumps(capture_until(asked.capture_until)))
+        click.echo(json.dumps(capture_until(asked.capture_until)))
     elif asked.consume:
-        print(json.dumps(consume()))
+        click.echo(json.dumps(consume()))
     else:
         benchmark(asked.events)
 

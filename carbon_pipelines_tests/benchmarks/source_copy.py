@@ -1,10 +1,10 @@
-"""Reading 2,000,000 rows x 10 columns out of PostgreSQL as Arrow, by ranges; ADBC beside it.
+"""Reading 2,000,000 rows x 10 columns out of PostgreSQL as Arrow, by ranges.
 
-    python -m carbon_pipelines_tests.benchmarks.source_copy [--rows N] [--dsn DSN]
+    python -m carbon_pipelines_tests.benchmarks.source_copy [--rows N] [--dsn DSN] [--peer]
 
 Each leg is a process of its own, and its CPU-seconds are that process's after imports. What belongs
 here: making the table and measuring. Without --dsn the stack is the one in CARBON_HOME if that is
-set, else a temporary one.
+set, else a temporary one. --peer reads with ADBC as well (``pip install adbc-driver-postgresql``).
 """
 
 import argparse
@@ -82,6 +82,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=2_000_000)
     parser.add_argument("--dsn")
+    parser.add_argument("--peer", action="store_true")
     parser.add_argument("--leg", choices=sorted(LEGS))
     arguments = parser.parse_args()
     if arguments.leg:
@@ -92,7 +93,7 @@ def main() -> None:
         with closing(connect(dsn)) as connection:
             connection.execute(MAKE.format(rows=arguments.rows).encode())
             connection.execute(f"VACUUM ANALYZE public.{TABLE}".encode())
-            for leg in LEGS:
+            for leg in LEGS if arguments.peer else ["copy"]:
                 command = [sys.executable, "-m", __spec__.name, "--dsn", dsn, "--leg", leg]
                 subprocess.run(command, check=True)
             connection.execute(f"DROP TABLE public.{TABLE}".encode())

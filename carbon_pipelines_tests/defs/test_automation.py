@@ -24,8 +24,8 @@ from carbon_pipelines_tests.cli.nowhere import NOWHERE
 class World:
     """What a sensor sees, and runs that end when the test says so."""
 
-    def __init__(self, database: DatabaseSpec) -> None:
-        self.instance = dg.DagsterInstance.ephemeral()
+    def __init__(self, database: DatabaseSpec, directory: Path) -> None:
+        self.instance = dg.DagsterInstance.ephemeral(tempdir=str(directory))
         self.database = database
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
         self.lags: dict[str, Lag] = {}
@@ -70,7 +70,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     for name, value in NOWHERE.items():
         monkeypatch.setenv(name, value)
     declare(tmp_path, "market", credit=minimal("credit"), tick=minimal("tick"))
-    return World(load_catalog(tmp_path).database("market"))
+    return World(load_catalog(tmp_path).database("market"), tmp_path)
 
 
 def test_nothing_behind_is_no_run(world: World) -> None:

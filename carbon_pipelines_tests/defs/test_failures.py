@@ -18,8 +18,7 @@ def attempts_until_failure(error: Exception) -> int:
         with as_failure():
             raise error
 
-    instance = dg.DagsterInstance.ephemeral()
-    assert not dg.materialize([failing], raise_on_error=False, instance=instance).success
+    assert not dg.materialize([failing], raise_on_error=False).success
     return len(attempts)
 
 

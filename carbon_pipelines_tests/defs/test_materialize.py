@@ -44,7 +44,6 @@ def materialized(asset: dg.AssetsDefinition, **config: object) -> dict[str, obje
     result = dg.materialize(
         [asset],
         resources={"endpoints": EndpointsResource()},
-        instance=dg.DagsterInstance.ephemeral(),
         run_config={"ops": {asset.op.name: {"config": config}}} if config else None,
     )
     [event] = result.asset_materializations_for_node(asset.op.name)

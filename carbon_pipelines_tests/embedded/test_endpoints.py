@@ -68,7 +68,7 @@ def test_the_embedded_stack_stands_in_for_what_the_environment_leaves_out(home: 
     secrets = StackHome(home).load_secrets()
     assert secrets is not None
     endpoints = resolve_endpoints({"CARBON_HOME": str(home)})
-    sql = f"carbon:{secrets.postgres_password}@127.0.0.1:20001"
+    sql = f"carbon_admin:{secrets.postgres_password}@127.0.0.1:20001"
     assert endpoints.stream_bootstrap == "127.0.0.1:20002"
     assert endpoints.source_dsn("market") == f"postgresql://{sql}/market"
     assert endpoints.lake == LakeEndpoint(

@@ -28,7 +28,7 @@ from carbon_pipelines.errors import (
     PortOccupiedError,
     PostgresBinariesError,
 )
-from carbon_pipelines_tests.conftest import SourceDatabase, make_stack
+from carbon_pipelines_tests.conftest import SourceDatabase, make_stack, silent
 
 pytestmark = pytest.mark.integration
 
@@ -105,10 +105,6 @@ def other(stack_directory: Path, request: pytest.FixtureRequest) -> Iterator[Sta
     started = make_stack(stack_directory / request.node.name[:40])
     yield started
     started.down(silent)
-
-
-def silent(_line: str) -> None:
-    pass
 
 
 def pids(status: StackStatus) -> dict[str, int | None]:

@@ -17,7 +17,8 @@ pytestmark = pytest.mark.integration
 @pytest.fixture(scope="module")
 def bench(stack: Stack) -> Iterator[Bench]:
     name = "verify_damage"
-    yield open_bench(name, stack.create_source_database(name), stack.endpoints())
+    with open_bench(name, stack.create_source_database(name), stack.endpoints()) as bench:
+        yield bench
     with connect(stack.admin_dsn, autocommit=True) as connection:
         connection.execute("SELECT pg_drop_replication_slot('carbon_verify_damage')")
 

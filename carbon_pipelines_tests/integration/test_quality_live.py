@@ -29,8 +29,9 @@ Connection = psycopg.Connection[tuple[object, ...]]
 
 
 @pytest.fixture
-def bench(stack: Stack, source: SourceDatabase) -> Bench:
-    return open_bench(source.name, source.dsn, stack.endpoints())
+def bench(stack: Stack, source: SourceDatabase) -> Iterator[Bench]:
+    with open_bench(source.name, source.dsn, stack.endpoints()) as bench:
+        yield bench
 
 
 def _commit_between_snapshot_and_l(
@@ -152,13 +153,13 @@ def _update_a_hot_key(connection: Connection, random: Random) -> None:
 
 
 def _change_anything(connection: Connection, random: Random) -> None:
-    """Inserts, updates, deletes and key changes, some in savepoints, some rolled back, some slow."""
+    """Inserts, updates, deletes, key changes; some in savepoints, some rolled back, some slow."""
     for _ in range(random.randint(1, 4)):
         number, part = random.randint(1, 500), f"p{random.randint(0, 2)}"
         statement = random.choice(
             [
-                "INSERT INTO reading (id, part, at, price) VALUES (%s, %s, now(), 1.5) ON CONFLICT DO NOTHING",
-                "UPDATE reading SET price = price + 0.25, due = 'infinity' WHERE (id, part) = (%s, %s)",
+                "INSERT INTO reading (id, part, at) VALUES (%s, %s, now()) ON CONFLICT DO NOTHING",
+                "UPDATE reading SET big = big + 1, due = 'infinity' WHERE (id, part) = (%s, %s)",
                 "UPDATE reading SET id = id + 1000 WHERE (id, part) = (%s, %s)",
                 "UPDATE reading SET id = id - 1000 WHERE (id - 1000, part) = (%s, %s)",
                 "DELETE FROM reading WHERE (id, part) = (%s, %s)",

@@ -6,6 +6,7 @@ assertions, and anything that needs a service.
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,20 +33,41 @@ from carbon_pipelines.source.position import Position
 from carbon_pipelines.source.relation import SourceColumn, SourceRelation, SourceType
 from carbon_pipelines.stream.consumer import RawBatch
 
+
+
+def numeric(precision: int, scale: int) -> SourceType:
+    """PostgreSQL's ``numeric(precision, scale)``."""
+    typmod = ((precision << 16) | (scale & 0x7FF)) + 4
+    return SourceType(1700, typmod, f"numeric({precision},{scale})", "b", "numeric")
+
+
 TYPES = {
+    "int2": SourceType(21, -1, "smallint", "b", "int2"),
     "int4": SourceType(23, -1, "integer", "b", "int4"),
     "int8": SourceType(20, -1, "bigint", "b", "int8"),
+    "oid": SourceType(26, -1, "oid", "b", "oid"),
     "text": SourceType(25, -1, "text", "b", "text"),
-    "numeric(12,2)": SourceType(1700, ((12 << 16) | 2) + 4, "numeric(12,2)", "b", "numeric"),
+    "varchar": SourceType(1043, 24, "character varying(20)", "b", "varchar"),
+    "jsonb": SourceType(3802, -1, "jsonb", "b", "jsonb"),
+    "mood": SourceType(16500, -1, "mood", "e", "mood"),
+    "numeric": SourceType(1700, -1, "numeric", "b", "numeric"),
+    "numeric(9,2)": numeric(9, 2),
+    "numeric(12,2)": numeric(12, 2),
+    "numeric(30,4)": numeric(30, 4),
     "timestamptz": SourceType(1184, -1, "timestamp with time zone", "b", "timestamptz"),
+    "timestamp": SourceType(1114, -1, "timestamp without time zone", "b", "timestamp"),
     "date": SourceType(1082, -1, "date", "b", "date"),
+    "time": SourceType(1083, -1, "time without time zone", "b", "time"),
+    "float4": SourceType(700, -1, "real", "b", "float4"),
     "float8": SourceType(701, -1, "double precision", "b", "float8"),
     "bool": SourceType(16, -1, "boolean", "b", "bool"),
     "uuid": SourceType(2950, -1, "uuid", "b", "uuid"),
     "bytea": SourceType(17, -1, "bytea", "b", "bytea"),
 }
-TYPES["int4[]"] = SourceType(1007, -1, "integer[]", "b", "_int4", TYPES["int4"])
-TYPES["text[]"] = SourceType(1009, -1, "text[]", "b", "_text", TYPES["text"])
+TYPES |= {
+    f"{name}[]": SourceType(0, kind.typmod, f"{kind.name}[]", "b", f"_{name}", kind)
+    for name, kind in TYPES.items()
+}
 
 START = TableProgress(Position(0, 0), 0, 1, "cluster", "topic", "7000", 1, 16384)
 
@@ -161,29 +183,34 @@ class LocalLake:
         base = load_progress(self.fresh().metadata, self.spec.label)
         assert base is not None
         after = base.moved_to(
-            Position(int(batch.commit_lsn[-1]), 1), int(batch.offset[-1]) + 1, self.relation.version
+            Position(int(batch.commit_lsn[-1]), 1),
+            int(batch.offset[-1]) + 1,
+            self.relation.version,
+            base.ddl_offset,
         )
         return Merge(self.catalog, self.spec, hooks=hooks).apply(batch, base, after)
 
-    def rows(self, columns: str = "*") -> list[tuple[Any, ...]]:
-        """Every row, read by DuckDB, sorted."""
-        return sorted(duckdb_rows(self.fresh(), columns), key=repr)
+    def rows(self, columns: str = "*", where: str = "") -> list[tuple[Any, ...]]:
+        """Every row, or those that ``where`` takes, read by DuckDB, sorted."""
+        return sorted(duckdb_rows(self.fresh(), columns, where), key=repr)
 
 
-def duckdb_rows(table: Table, columns: str = "*") -> list[tuple[Any, ...]]:
+def duckdb_rows(table: Table, columns: str = "*", where: str = "") -> list[tuple[Any, ...]]:
     """Read a table with DuckDB's Iceberg reader, which shares no code with PyIceberg."""
-    with open_duckdb() as connection:
-        path = table.metadata_location.removeprefix("file://")
-        return connection.execute(f"SELECT {columns} FROM iceberg_scan('{path}')").fetchall()
+    path = table.metadata_location.removeprefix("file://")
+    query = f"SELECT {columns} FROM iceberg_scan('{path}')"
+    if where:
+        query += f" WHERE {where}"
+    return open_duckdb().execute(query).fetchall()
 
 
+@cache
 def open_duckdb() -> duckdb.DuckDBPyConnection:
-    """DuckDB with the Iceberg extension from its wheel, offline."""
+    """DuckDB with the Iceberg extension from its wheel, offline; opened once, for it takes long."""
     connection = duckdb.connect(config={"allow_unsigned_extensions": "false"})
     for package in (duckdb_extension_avro, duckdb_extension_iceberg):
         (path,) = Path(next(iter(package.__path__))).rglob("*.duckdb_extension")
-        connection.execute(f"INSTALL '{path}'")
-        connection.execute(f"LOAD {path.stem.split('.')[0]}")
+        connection.execute(f"LOAD '{path}'")
     return connection
 
 

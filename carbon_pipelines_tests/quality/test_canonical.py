@@ -35,6 +35,14 @@ def engine() -> duckdb.DuckDBPyConnection:
     return connection
 
 
+def cast(
+    engine: duckdb.DuckDBPyConnection, column: ComparedColumn, facts: str, text: str
+) -> tuple[object, ...] | None:
+    """SQL ``facts`` about a text ``x`` and the value ``y`` it is cast to."""
+    casts = f"SELECT x, {column.cast('x')} AS y FROM (SELECT ? AS x)"
+    return engine.execute(f"SELECT {facts} FROM ({casts})", [text]).fetchone()
+
+
 @pytest.mark.parametrize(
     ("kind", "declared", "expected"),
     [
@@ -90,10 +98,9 @@ def test_a_text_of_postgresql_is_the_value_the_lake_holds(
     engine: duckdb.DuckDBPyConnection, base_name: str, text: str, value: str
 ) -> None:
     column = column_of(source_type(base_name))
-    refused = column.refused("x", "y") or "false"
-    sql = f"SELECT y IS NOT DISTINCT FROM {value}, {refused} FROM (SELECT x, {column.cast('x')} AS y FROM (SELECT ? AS x))"
+    facts = f"y IS NOT DISTINCT FROM {value}, {column.refused('x', 'y') or 'false'}"
 
-    assert engine.execute(sql, [text]).fetchone() == (True, False)
+    assert cast(engine, column, facts, text) == (True, False)
 
 
 @pytest.mark.parametrize(
@@ -109,18 +116,18 @@ def test_a_text_without_an_exact_place_is_refused_rather_than_null(
     engine: duckdb.DuckDBPyConnection, kind: SourceType, declared: str | None, text: str
 ) -> None:
     column = column_of(kind, declared)
-    sql = f"SELECT {column.refused('x', 'y')} FROM (SELECT x, {column.cast('x')} AS y FROM (SELECT ? AS x))"
 
-    assert engine.execute(sql, [text]).fetchone() == (True,)
+    assert cast(engine, column, str(column.refused("x", "y")), text) == (True,)
 
 
 def test_trailing_zeros_beyond_a_declared_scale_are_not_refused(
     engine: duckdb.DuckDBPyConnection,
 ) -> None:
     column = column_of(source_type("numeric"), "decimal(18,2)")
-    sql = f"SELECT y::VARCHAR, {column.refused('x', 'y')} FROM (SELECT x, {column.cast('x')} AS y FROM (SELECT '1.5000' AS x))"
 
-    assert engine.execute(sql).fetchone() == ("1.50", False)
+    facts = f"y::VARCHAR, {column.refused('x', 'y')}"
+
+    assert cast(engine, column, facts, "1.5000") == ("1.50", False)
 
 
 def _array_text(elements: list[str | None]) -> str:

@@ -83,7 +83,7 @@ def test_a_message_that_is_cut_is_refused(content: bytes):
 
 
 @given(lsns, st.booleans())
-def test_a_keepalive_is_read_back(wal_end: int, reply_requested: bool):
+def test_a_keepalive_is_read_back(wal_end, reply_requested):
     encoded = b"k" + struct.pack(">QqB", wal_end, 0, reply_requested)
     assert decode_keepalive(encoded) == Keepalive(wal_end, reply_requested)
 

@@ -1,0 +1,120 @@
+"""A whole pipeline over one source database, for tests that look at its two ends.
+
+What belongs here: declaring tables, draining, syncing and comparing. What does not: what a test does
+to the source, and services (``conftest.py``).
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+from pyiceberg.catalog import Catalog
+from pyiceberg.table import Table
+
+from carbon_pipelines.catalog.database import DatabaseSpec
+from carbon_pipelines.catalog.table import TableSpec
+from carbon_pipelines.embedded.endpoints import Endpoints
+from carbon_pipelines.embedded.stack import Stack
+from carbon_pipelines.lake.connection import load_table, open_catalog
+from carbon_pipelines.lake.merge import MergeHooks
+from carbon_pipelines.lake.state import TableProgress, load_progress
+from carbon_pipelines.lake.sync import TableSynced, sync_table
+from carbon_pipelines.stream.drain import drain
+from carbon_pipelines_tests.conftest import SourceDatabase
+from carbon_pipelines_tests.oracle import differences
+
+
+def declare(database: str, name: str, key: Sequence[str] = ("id",), **more: Any) -> TableSpec:
+    """A declaration with the fields that tests do not care about filled in."""
+    return TableSpec(
+        database=database,
+        name=name,
+        source_table=more.pop("source_table", name),
+        key=tuple(key),
+        owner="team:tests",
+        freshness=timedelta(minutes=15),
+        description=f"Table {name}.",
+        **more,
+    )
+
+
+class Pipeline:
+    """One database from PostgreSQL to the lake."""
+
+    def __init__(self, stack: Stack, source: SourceDatabase) -> None:
+        self.stack, self.name, self.dsn = stack, source.name, source.dsn
+        self.tables: dict[str, TableSpec] = {}
+        self.catalog: Catalog = open_catalog(self.endpoints.lake)
+
+    def close(self) -> None:
+        """Let go of the catalog."""
+        self.catalog.close()
+
+    @property
+    def endpoints(self) -> Endpoints:
+        """Where the services are now."""
+        return self.stack.endpoints()
+
+    @property
+    def database(self) -> DatabaseSpec:
+        """The declaration with all tables so far."""
+        return DatabaseSpec(name=self.name, owner="team:tests", tables=tuple(self.tables.values()))
+
+    def execute(self, *statements: str) -> None:
+        """Run statements on the source, each its own transaction."""
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            for statement in statements:
+                connection.execute(statement.encode())
+
+    def connect(self) -> psycopg.Connection:
+        """A session of the application."""
+        return psycopg.connect(self.dsn)
+
+    def declare(self, name: str, key: Sequence[str] = ("id",), **more: Any) -> TableSpec:
+        """Declare a table that exists in the source."""
+        self.tables[name] = declare(self.name, name, key, **more)
+        return self.tables[name]
+
+    def drain(self) -> None:
+        """Bring Kafka up to now."""
+        drain(self.database, self.endpoints, timeout=timedelta(minutes=2))
+
+    def sync(
+        self,
+        name: str,
+        *,
+        hooks: MergeHooks | None = None,
+        until_lsn: int | None = None,
+        report: Callable[[str], None] = lambda _: None,
+    ) -> TableSynced:
+        """Bring one table up to what Kafka holds."""
+        return sync_table(
+            self.tables[name],
+            self.database,
+            self.endpoints,
+            until_lsn=until_lsn,
+            hooks=hooks,
+            report=report,
+        )
+
+    def follow(self, name: str, **more: Any) -> TableSynced:
+        """Drain, then sync."""
+        self.drain()
+        return self.sync(name, **more)
+
+    def differences(self, name: str) -> int:
+        """Rows in one end and not in the other, by DuckDB alone."""
+        return differences(self.endpoints, self.tables[name])
+
+    def iceberg(self, name: str) -> Table:
+        """The lake's table."""
+        table = load_table(self.catalog, self.tables[name].identifier)
+        assert table is not None
+        return table
+
+    def progress(self, name: str) -> TableProgress:
+        """The progress that the table carries."""
+        progress = load_progress(self.iceberg(name).metadata, name)
+        assert progress is not None
+        return progress
