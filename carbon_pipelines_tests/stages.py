@@ -92,7 +92,7 @@ def plan_stages(environ: Mapping[str, str]) -> tuple[Stage, ...]:
         Stage(
             "trino",
             "Trino reads what was written",
-            ((*PYTEST, TESTS, "-m", "trino"),),
+            ((*PYTEST, TESTS, "-m", f"trino{skipped}"),),
             needs=(f"{TESTS}/integration/test_*trino*.py", f"{TESTS}/end_to_end/test_*trino*.py"),
         ),
         Stage(

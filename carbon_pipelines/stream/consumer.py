@@ -8,7 +8,7 @@ says from which offset to go on, and the last one always says ``end_offset``.
 """
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
@@ -33,6 +33,7 @@ from carbon_pipelines.stream.topics import (
     LARGEST_EVENT_BYTES,
     REQUEST_SECONDS,
     TopicState,
+    load_ends,
     open_admin,
     unavailable,
 )
@@ -107,6 +108,30 @@ def load_topic_state(bootstrap: str, topic: str) -> TopicState:
         cluster_id = str(admin.list_topics(topic, timeout=REQUEST_SECONDS).cluster_id)
         low_offset = low[partition].result().offset
         return TopicState(topic, topic_id, cluster_id, low_offset, high[partition].result().offset)
+
+
+def wait_until_decided(bootstrap: str, topics: Collection[str], *, seconds: float) -> bool:
+    """Wait until every transaction that wrote to ``topics`` before this call has ended in them.
+
+    A commit is confirmed before its markers are in all the partitions it wrote to; until they are,
+    a read_committed reader does not see it. What a new transaction writes meanwhile is not waited
+    for.
+
+    Returns:
+        Whether they have; False after ``seconds``, as when a dead producer left one open.
+    """
+    admin = open_admin(bootstrap)
+    give_up_at = time.monotonic() + seconds
+    with _kafka_errors(bootstrap, f"{len(topics)} topics"):
+        written = load_ends(admin, topics)
+    while True:
+        with _kafka_errors(bootstrap, f"{len(topics)} topics"):
+            decided = load_ends(admin, topics, isolation=IsolationLevel.READ_COMMITTED)
+        if all(decided[topic] >= end for topic, end in written.items()):
+            return True
+        if time.monotonic() > give_up_at:
+            return False
+        time.sleep(POLL_SECONDS)
 
 
 def read_batches(

@@ -17,8 +17,12 @@ from carbon_pipelines.source.connection import connect
 from carbon_pipelines.source.position import Position, format_lsn
 from carbon_pipelines.source.visibility import emit_marker
 from carbon_pipelines.stream.capture import Capture, Captured, prepare
+from carbon_pipelines.stream.consumer import wait_until_decided
 from carbon_pipelines.stream.progress import Progress, load_progress
+from carbon_pipelines.stream.topics import topics_of
 
+_VISIBLE_SECONDS = 2.0
+"""After this long without a capture an open transaction is one that nobody will end but us."""
 _LOOK_SECONDS = 0.1
 _LOOKS = 10
 """So many looks at the progress of a running capture, then a look whether it still runs."""
@@ -39,7 +43,7 @@ class Drained:
 
 
 def drain(database: DatabaseSpec, endpoints: Endpoints, *, timeout: timedelta) -> Drained:
-    """Make Kafka hold everything committed before this moment.
+    """Make Kafka hold, for read_committed readers, everything committed before this moment.
 
     Publications, slot and topics are set up first. If a capture runs, it is waited for; otherwise
     the slot is read here until the marker, which is written now, has come out.
@@ -63,7 +67,11 @@ def wait_captured(
     happens in the database.
     """
     progress = load_progress(endpoints, database)
-    if progress is not None and progress.commit_lsn >= lsn:
+    if (
+        progress is not None
+        and progress.commit_lsn >= lsn
+        and _is_visible(database, endpoints, seconds=_VISIBLE_SECONDS)
+    ):
         return Drained(progress.position, lsn, 0, 0.0, "capture")
     with connect(endpoints.source_dsn(database.name)) as connection:
         emit_marker(connection, b"wait")
@@ -80,11 +88,11 @@ def _reach(database: DatabaseSpec, endpoints: Endpoints, lsn: int, timeout: time
         except CaptureRunningError as running:
             holder = running.detail
             progress = _watch(database, endpoints, lsn, give_up_at)
-            if progress is not None:
+            if progress is not None and _is_visible(database, endpoints, seconds=left):
                 seconds = time.monotonic() - started
                 return Drained(progress.position, lsn, 0, seconds, "capture")
         else:
-            if captured.commit_lsn >= lsn:
+            if captured.commit_lsn >= lsn and _is_visible(database, endpoints, seconds=left):
                 seconds = time.monotonic() - started
                 return Drained(captured.position, lsn, captured.events, seconds, "self")
     progress = load_progress(endpoints, database)
@@ -110,6 +118,12 @@ def _capture_for(
         return Capture(database, endpoints).run(stop, until_lsn=lsn, prepared=True)
     finally:
         alarm.cancel()
+
+
+def _is_visible(database: DatabaseSpec, endpoints: Endpoints, *, seconds: float) -> bool:
+    """Whether readers see what is committed: they do a moment after the commit is confirmed."""
+    topics = topics_of(database)
+    return wait_until_decided(endpoints.stream_bootstrap, topics, seconds=seconds)
 
 
 def _watch(

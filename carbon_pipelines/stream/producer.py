@@ -68,7 +68,8 @@ class TransactionalProducer:
             clock: Seconds that never go back.
         """
         self._bootstrap, self._id, self._clock = bootstrap, transactional_id, clock
-        self._undelivered: StreamError | None = None
+        self._failures: set[int] = set()
+        self._largest_failed: Message | None = None
         self._open = False
         self._producer = Producer(
             {
@@ -113,8 +114,7 @@ class TransactionalProducer:
     def poll(self) -> None:
         """Serve the client; raises what has become of events in the meantime."""
         self._producer.poll(0)
-        if self._undelivered is not None:
-            raise self._undelivered
+        self._check_deliveries()
 
     def commit(self, while_waiting: Callable[[], None]) -> None:
         """Make everything sent so far visible, all of it or nothing.
@@ -134,6 +134,7 @@ class TransactionalProducer:
                 self._open = False
             except KafkaException as failed:
                 error: KafkaError = failed.args[0]
+                self._failures.add(error.code())
                 self.poll()
                 if not error.retriable() or self._clock() > give_up_at:
                     raise self._error("committing a transaction", error) from failed
@@ -155,8 +156,7 @@ class TransactionalProducer:
         give_up_at = self._clock() + PATIENCE_SECONDS
         while True:
             self._producer.poll(0.05)
-            if self._undelivered is not None:
-                raise self._undelivered
+            self._check_deliveries()
             try:
                 self._produce(topic, value, key, 0)
             except BufferError as full:
@@ -171,20 +171,24 @@ class TransactionalProducer:
     def _on_failed_delivery(self, error: KafkaError | None, message: Message) -> None:
         if error is None:
             return
-        refused = self._refused(error, message.value() or b"", message.key())
-        found = self._undelivered
-        # The broker refuses whole batches: the event that is too large is the largest of one.
-        if found is None or (
-            isinstance(found, EventTooLargeError)
-            and isinstance(refused, EventTooLargeError)
-            and refused.size_bytes > found.size_bytes
-        ):
-            self._undelivered = refused
+        self._failures.add(error.code())
+        if len(message) > len(self._largest_failed or ()):
+            self._largest_failed = message
+
+    def _check_deliveries(self) -> None:
+        """Raise what has become of events: the broker refuses a whole batch for one of them."""
+        failed = self._largest_failed
+        if failed is None:
+            return
+        for code in (KafkaError.MSG_SIZE_TOO_LARGE, *sorted(self._failures)):
+            if code in self._failures:
+                raise self._refused(KafkaError(code), failed.value() or b"", failed.key())
 
     def _refused(self, error: KafkaError, value: bytes, key: bytes | None) -> StreamError:
         if error.code() != KafkaError.MSG_SIZE_TOO_LARGE:
             return self._error("sending events", error)
-        source = json.loads(value).get("source", {"schema": "", "table": "progress", "lsn": 0})
+        nowhere = {"schema": "carbon", "table": "progress", "lsn": 0}
+        source = json.loads(value).get("source", nowhere)
         return EventTooLargeError(
             f"{source['schema']}.{source['table']}",
             lsn=format_lsn(source["lsn"]),

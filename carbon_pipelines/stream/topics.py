@@ -8,9 +8,11 @@ Every topic has one partition: a key change and a TRUNCATE keep their place amon
 
 import hashlib
 import re
+import time
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import (
     AdminClient,
     NewTopic,  # pyright: ignore[reportPrivateImportUsage]
@@ -41,6 +43,15 @@ _NO_ANSWER = frozenset(
     }
 )
 
+_NOT_READY = frozenset(
+    {
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError._UNKNOWN_TOPIC,
+        KafkaError._UNKNOWN_PARTITION,
+    }
+)
 _SIZE = {"max.message.bytes": str(LARGEST_EVENT_BYTES + (1 << 20))}
 _TABLE_CONFIG = {"cleanup.policy": "delete", **_SIZE}
 _DDL_CONFIG = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1", **_SIZE}
@@ -90,6 +101,12 @@ def progress_topic(database: str) -> str:
     return f"cdc.{database}._progress"
 
 
+def topics_of(database: DatabaseSpec) -> tuple[str, ...]:
+    """Every topic that capture of ``database`` writes to."""
+    tables = (topic_of(table) for table in database.tables)
+    return (*tables, ddl_topic(database.name), progress_topic(database.name))
+
+
 def ensure_topics(bootstrap: str, database: DatabaseSpec) -> tuple[str, ...]:
     """Create what is missing of the database's topics; others stay as they are.
 
@@ -100,7 +117,7 @@ def ensure_topics(bootstrap: str, database: DatabaseSpec) -> tuple[str, ...]:
         StreamUnavailableError: Kafka does not answer (retryable).
         TopicRefusedError: Kafka refuses to create one.
     """
-    wanted = {topic_of(table): _TABLE_CONFIG for table in database.tables}
+    wanted = dict.fromkeys(topics_of(database), _TABLE_CONFIG)
     wanted[ddl_topic(database.name)] = _DDL_CONFIG
     wanted[progress_topic(database.name)] = _PROGRESS_CONFIG
     admin = open_admin(bootstrap)
@@ -126,15 +143,28 @@ def topic_exists(bootstrap: str, topic: str) -> bool:
 
 def topics_with_events(bootstrap: str, database: DatabaseSpec) -> tuple[str, ...]:
     """The topics of tables of ``database`` to which anything was ever written."""
-    latest: OffsetSpec = OffsetSpec.latest()  # pyright: ignore[reportAssignmentType]
-    wanted = {TopicPartition(topic_of(table), 0): latest for table in database.tables}
     admin = open_admin(bootstrap)  # its futures are never resolved once it is gone
-    futures = admin.list_offsets(wanted, request_timeout=REQUEST_SECONDS)
     try:
-        ends = {partition.topic: future.result().offset for partition, future in futures.items()}
+        ends = load_ends(admin, [topic_of(table) for table in database.tables])
     except KafkaException as error:
         raise unavailable(bootstrap, "listing offsets", error.args[0]) from error
     return tuple(sorted(topic for topic, end in ends.items() if end > 0))
+
+
+def load_ends(
+    admin: AdminClient,
+    topics: Collection[str],
+    *,
+    isolation: IsolationLevel = IsolationLevel.READ_UNCOMMITTED,
+) -> dict[str, int]:
+    """The offset after the last one of each topic; only decided ones count if read_committed."""
+    latest: OffsetSpec = OffsetSpec.latest()  # pyright: ignore[reportAssignmentType]
+    futures = admin.list_offsets(
+        {TopicPartition(topic, 0): latest for topic in topics},
+        isolation_level=isolation,
+        request_timeout=REQUEST_SECONDS,
+    )
+    return {partition.topic: future.result().offset for partition, future in futures.items()}
 
 
 def delete_topics(bootstrap: str, database: str) -> tuple[str, ...]:
@@ -190,7 +220,22 @@ def _create(admin: AdminClient, bootstrap: str, topics: list[NewTopic]) -> list[
                 continue
             raise _refused(bootstrap, name, "create", error) from error
         created.append(name)
+    _wait_until_readable(admin, bootstrap, created)
     return created
+
+
+def _wait_until_readable(admin: AdminClient, bootstrap: str, topics: list[str]) -> None:
+    """A topic that was just created is unknown to its own broker for a moment."""
+    give_up_at = time.monotonic() + REQUEST_SECONDS
+    while True:
+        try:
+            load_ends(admin, topics)
+        except KafkaException as error:
+            if error.args[0].code() not in _NOT_READY or time.monotonic() > give_up_at:
+                raise unavailable(bootstrap, "creating topics", error.args[0]) from error
+            time.sleep(0.02)
+        else:
+            return
 
 
 def _refused(

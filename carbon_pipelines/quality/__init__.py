@@ -1,0 +1,1 @@
+"""Comparing what the lake shows with what the source holds."""

@@ -1,0 +1,53 @@
+"""The merging process of the crash tests: merges for ever, and kills itself where it is told to.
+
+    python -m carbon_pipelines_tests.integration.merging DATABASE [MOMENT NUMBER]
+
+MOMENT is before_write, after_write or after_commit; the process dies by SIGKILL at the NUMBERth time
+it passes there. Errors that may be retried are, as a supervisor would; any other ends it with status 3.
+"""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from itertools import count
+
+from carbon_pipelines.catalog.load import load_catalog
+from carbon_pipelines.embedded.endpoints import catalog_directory, resolve_endpoints
+from carbon_pipelines.errors import CarbonPipelinesError
+from carbon_pipelines.lake.merge import MergeHooks
+from carbon_pipelines.lake.sync import sync_table
+
+FATAL = 3
+PAUSE_SECONDS = 0.1
+
+
+def main(name: str, moment: str = "", number: str = "0") -> int:
+    """Merge every table of the database in turn until killed."""
+    database = load_catalog(catalog_directory(os.environ)).database(name)
+    endpoints = resolve_endpoints(os.environ)
+    hooks = MergeHooks(**({moment: _die_at(int(number))} if moment else {}))
+    while True:
+        for table in database.tables:
+            try:
+                sync_table(table, database, endpoints, hooks=hooks)
+            except CarbonPipelinesError as error:
+                sys.stderr.write(f"{type(error).__name__}: {error}\n")
+                if not error.retryable:
+                    return FATAL
+        time.sleep(PAUSE_SECONDS)
+
+
+def _die_at(number: int) -> Callable[[], None]:
+    passes = count(1)
+
+    def pass_by() -> None:
+        if next(passes) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return pass_by
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

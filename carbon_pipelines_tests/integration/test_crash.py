@@ -1,0 +1,205 @@
+"""Killing every part of the pipeline under load loses, invents and doubles nothing."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+import yaml
+from confluent_kafka import Consumer, TopicPartition
+
+from carbon_pipelines.embedded.stack import Stack
+from carbon_pipelines.quality.reconcile import verify_table
+from carbon_pipelines.stream.consumer import load_topic_state
+from carbon_pipelines.stream.topics import topic_of
+from carbon_pipelines_tests.conftest import SourceDatabase
+from carbon_pipelines_tests.integration import merging
+from carbon_pipelines_tests.integration.leftovers import unreferenced_files
+from carbon_pipelines_tests.integration.market_load import KEYS, SCHEMA, Load
+from carbon_pipelines_tests.integration.pipeline import Pipeline
+
+pytestmark = pytest.mark.integration
+
+MOMENTS = ("before_write", "after_write", "after_commit")
+VICTIMS = ("capture", *MOMENTS, "kafka", "postgres", "s3")
+ROUNDS = 30 if os.environ.get("CARBON_NIGHTLY") else len(VICTIMS)
+
+
+class Supervised:
+    """A process that is started again whenever it has ended, as a Deployment would."""
+
+    def __init__(self, command: list[str], environ: dict[str, str], log: Path) -> None:
+        self._command, self._environ, self._log = command, environ, log
+        self.process = self._start(())
+
+    def _start(self, more: tuple[str, ...]) -> subprocess.Popen[bytes]:
+        with self._log.open("ab") as log:
+            return subprocess.Popen([*self._command, *more], env=self._environ, stdout=log, stderr=log)
+
+    def restart(self, *more: str) -> None:
+        self.kill()
+        self.process = self._start(more)
+
+    def keep(self) -> None:
+        if self.process.poll() is not None:
+            assert self.process.returncode != merging.FATAL, self._log.read_text()[-3000:]
+            self.process = self._start(())
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+
+@contextmanager
+def pipeline_processes(
+    stack: Stack, pipeline: Pipeline, directory: Path
+) -> Iterator[tuple[Supervised, Supervised]]:
+    """A capture and a merging process, found by their environment as in production."""
+    environ = {
+        **os.environ,
+        "CARBON_HOME": str(stack.home),
+        "CARBON_CATALOG_DIR": str(_write_catalog(pipeline, directory)),
+    }
+    python = sys.executable
+    capture = Supervised(
+        [python, "-m", "carbon_pipelines.cli", "capture", pipeline.name],
+        environ,
+        directory / "capture.log",
+    )
+    merge = Supervised(
+        [python, "-m", merging.__name__, pipeline.name], environ, directory / "merge.log"
+    )
+    try:
+        yield capture, merge
+    finally:
+        capture.kill()
+        merge.kill()
+
+
+def _write_catalog(pipeline: Pipeline, directory: Path) -> Path:
+    tables = directory / "catalog" / pipeline.name
+    tables.mkdir(parents=True)
+    (tables / "_database.yaml").write_text(yaml.safe_dump({"owner": "team:tests"}))
+    for name, key in KEYS.items():
+        document = {
+            "source_table": name,
+            "key": list(key),
+            "freshness": "15m",
+            "description": f"Table {name}.",
+        }
+        (tables / f"{name}.yaml").write_text(yaml.safe_dump(document))
+    return tables.parent
+
+
+@pytest.mark.timeout(1800)
+def test_killing_any_part_at_any_moment_loses_invents_and_doubles_nothing(
+    stack: Stack,
+    source: SourceDatabase,
+    tmp_path: Path,
+    record_property: object,
+) -> None:
+    seed = int(os.environ.get("CARBON_SEED", "7"))
+    chance = random.Random(seed)
+    pipeline = Pipeline(stack, source)
+    pipeline.execute(SCHEMA)
+    for name, key in KEYS.items():
+        pipeline.declare(name, key)
+    pipeline.drain()
+    for name in KEYS:
+        pipeline.sync(name)
+    victims = [VICTIMS[i % len(VICTIMS)] for i in range(ROUNDS)]
+    chance.shuffle(victims)
+
+    with (
+        pipeline_processes(stack, pipeline, tmp_path) as (capture, merge),
+        Load(pipeline.dsn, seed=seed) as load,
+    ):
+        for victim in victims:
+            _strike(victim, stack, capture, merge, chance)
+            for process in (capture, merge):
+                process.keep()
+            _wait_for_commit(pipeline, (capture, merge))
+        assert load.transactions > 20 * len(victims)
+
+    pipeline.drain()
+    for name in KEYS:
+        pipeline.sync(name)
+    for name, table in pipeline.tables.items():
+        verification = verify_table(table, pipeline.database, pipeline.endpoints)
+        assert verification.verified, f"seed {seed}, {victims}: {verification}"
+        assert pipeline.differences(name) == 0, f"seed {seed}, {victims}"
+        progresses = [s.summary.additional_properties for s in pipeline.iceberg(name).snapshots()]
+        assert all("carbon.position" in properties for properties in progresses)
+    assert _topic_changes(pipeline) == _audited_changes(pipeline)
+    left = {name: unreferenced_files(pipeline.iceberg(name)) for name in KEYS}
+    for name, paths in left.items():
+        record_property(f"leftover files of {name}", [p.rsplit("/", 1)[-1] for p in paths])
+    pipeline.close()
+
+
+def _strike(
+    victim: str, stack: Stack, capture: Supervised, merge: Supervised, chance: random.Random
+) -> None:
+    """Kill one part at a random moment, and repair what does not start by itself."""
+    if victim in MOMENTS:
+        merge.restart(victim, str(chance.randint(1, 4)))
+        merge.process.wait(timeout=60)
+        return
+    time.sleep(chance.uniform(0.3, 1.5))
+    if victim == "capture":
+        capture.kill()
+        return
+    stack.kill(victim)
+    time.sleep(chance.uniform(0.0, 0.5))
+    stack.up(lambda _: None)
+
+
+def _wait_for_commit(pipeline: Pipeline, processes: tuple[Supervised, ...]) -> None:
+    """Until the pipeline has moved again; its processes are kept up meanwhile."""
+    before = pipeline.progress("credit").position
+    give_up_at = time.monotonic() + timedelta(minutes=2).total_seconds()
+    while pipeline.progress("credit").position <= before:
+        assert time.monotonic() < give_up_at, "nothing was merged for two minutes"
+        for process in processes:
+            process.keep()
+        time.sleep(0.2)
+
+
+def _audited_changes(pipeline: Pipeline) -> Counter[tuple[str, str, str, int]]:
+    with psycopg.connect(pipeline.dsn) as connection:
+        return Counter(connection.execute("SELECT relation, op, key, xid FROM audit").fetchall())
+
+
+def _topic_changes(pipeline: Pipeline) -> Counter[tuple[str, str, str, int]]:
+    """Every committed message of the topics, read by a plain consumer."""
+    changes: Counter[tuple[str, str, str, int]] = Counter()
+    bootstrap = pipeline.endpoints.stream_bootstrap
+    for name, table in pipeline.tables.items():
+        state = load_topic_state(bootstrap, topic_of(table))
+        consumer = Consumer(
+            {
+                "bootstrap.servers": bootstrap,
+                "group.id": "audit",
+                "isolation.level": "read_committed",
+                "enable.partition.eof": True,
+            }
+        )
+        consumer.assign([TopicPartition(state.topic, 0, 0)])
+        while (message := consumer.poll(30)) is not None and message.error() is None:
+            envelope = json.loads(message.value())
+            image = envelope["after"] or envelope["before"]
+            key = " ".join(str(image[column]) for column in KEYS[name])
+            changes[(name, envelope["op"], key, envelope["source"]["txId"])] += 1
+        consumer.close()
+    return changes

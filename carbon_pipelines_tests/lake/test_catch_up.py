@@ -1,0 +1,267 @@
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from carbon_pipelines.errors import CommitConflictError
+from carbon_pipelines.lake import catch_up, schema_follow
+from carbon_pipelines.lake.catch_up import CatchUp, in_copy
+from carbon_pipelines.lake.state import CopyEdge, TableProgress, load_progress
+from carbon_pipelines.source.position import Position
+from carbon_pipelines.source.relation import SourceRelation
+from carbon_pipelines.source.visibility import Visibility
+from carbon_pipelines.stream.consumer import RawBatch, TopicState
+from carbon_pipelines.stream.schemas import SchemaHistory
+from carbon_pipelines_tests.lake.local_lake import START, LocalLake, relation
+
+COLUMNS = {"id": "int8", "name": "text"}
+LSNS = st.integers(0, 40)
+XIDS = st.integers(2**32 - 10, 2**32 + 20)
+
+
+@given(
+    st.lists(st.tuples(LSNS, XIDS), max_size=30),
+    LSNS,
+    st.tuples(XIDS, st.integers(0, 10), st.sets(XIDS, max_size=5)),
+)
+def test_an_event_is_in_the_copy_if_it_is_below_its_lsn_and_its_transaction_was_seen(
+    events: list[tuple[int, int]], through: int, snapshot: tuple[int, int, set[int]]
+) -> None:
+    low, width, running = snapshot
+    seen = Visibility(low, low + width, frozenset(x for x in running if low <= x < low + width))
+    lsns = np.array([lsn for lsn, _ in events], dtype=np.int64)
+    xids = np.array([xid % 2**32 for _, xid in events], dtype=np.int64)
+
+    held = in_copy(lsns, xids, CopyEdge(seen, through))
+
+    assert held.tolist() == [
+        lsn <= through and xid < low + width and xid not in seen.xip for lsn, xid in events
+    ]
+
+
+def test_nothing_is_in_a_copy_that_the_stream_has_passed() -> None:
+    assert in_copy(np.array([1, 2]), np.array([3, 4]), None).tolist() == [False, False]
+
+
+class Stream:
+    """A topic and the DDL topic as they would be read; ``None`` is a marker's offset."""
+
+    def __init__(self, *relations: SourceRelation) -> None:
+        self.messages: list[bytes | None] = []
+        self.history = [(Position(0, n), made) for n, made in enumerate(relations, start=1)]
+        self.read_size = 3
+        self.on_read: Callable[[int], None] = lambda _: None
+
+    def put(self, lsn: int, op: str, *, xid: int = 900, version: int = 1, **images: Any) -> None:
+        source = {"txId": xid, "commit_lsn": lsn, "ordinal": 1, "schema_version": version}
+        body = {"op": op, "before": None, "after": None, **images, "source": source}
+        self.messages.append(json.dumps(body).encode())
+
+    def marker(self) -> None:
+        self.messages.append(None)
+
+    def topic_state(self, _bootstrap: str, topic: str) -> TopicState:
+        high = len(self.history) if "ddl" in topic else len(self.messages)
+        return TopicState(topic, "topic", "cluster", 0, high)
+
+    def load_history(self, _bootstrap: str, _database: str) -> SchemaHistory:
+        return SchemaHistory(tuple(self.history), len(self.history))
+
+    def read(self, _bootstrap: str, _topic: str, start: int, end: int) -> Iterator[RawBatch]:
+        for first in range(start, end, self.read_size):
+            self.on_read(first)
+            stop = min(end, first + self.read_size)
+            offsets = [o for o in range(first, stop) if self.messages[o] is not None]
+            yield RawBatch([self.messages[o] for o in offsets], offsets, first, stop)
+
+
+@pytest.fixture
+def stream(monkeypatch: pytest.MonkeyPatch) -> Stream:
+    made = Stream(relation(COLUMNS, ["id"]))
+    monkeypatch.setattr(catch_up, "read_batches", made.read)
+    for module in (catch_up, schema_follow):
+        monkeypatch.setattr(module, "load_topic_state", made.topic_state)
+    monkeypatch.setattr(schema_follow, "load_schema_history", made.load_history)
+    return made
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> LocalLake:
+    made = LocalLake(tmp_path, COLUMNS, ["id"])
+    made.progress = replace(START, ddl_offset=1)
+    made.load([{"id": 1, "name": "copied"}])
+    return made
+
+
+def run(lake: LocalLake, *, until_lsn: int | None = None) -> catch_up.CaughtUp:
+    progress = progress_of(lake)
+    made = CatchUp(lake.catalog, lake.spec, "kafka:9092")
+    return made.run(lake.fresh(), progress, until_lsn=until_lsn)
+
+
+def progress_of(lake: LocalLake) -> TableProgress:
+    progress = load_progress(lake.fresh().metadata, "market/t")
+    assert progress is not None
+    return progress
+
+
+def row(number: int, name: str) -> dict[str, Any]:
+    return {"id": number, "name": name}
+
+
+def test_all_that_the_topic_holds_is_one_commit_and_the_offset_after_it(
+    lake: LocalLake, stream: Stream
+) -> None:
+    for n in range(4):
+        stream.put(100 + n, "u", after=row(1, f"turn {n}"))
+    stream.marker()
+
+    done = run(lake)
+
+    assert (done.events, done.commits, done.upserted_rows, done.deleted_rows) == (4, 1, 1, 1)
+    assert (progress_of(lake).position, progress_of(lake).next_offset) == (Position(103, 1), 5)
+    assert lake.rows() == [(1, "turn 3")]
+
+
+def test_reading_again_when_nothing_came_commits_nothing(lake: LocalLake, stream: Stream) -> None:
+    stream.put(100, "u", after=row(1, "new"))
+    stream.marker()
+    run(lake)
+    before = lake.fresh().metadata_location
+
+    assert run(lake).commits == 0
+
+    assert lake.fresh().metadata_location == before
+
+
+def test_a_tail_of_markers_is_remembered_once(lake: LocalLake, stream: Stream) -> None:
+    stream.marker()
+    stream.marker()
+
+    assert [run(lake).commits for _ in range(2)] == [1, 0]
+
+    assert (progress_of(lake).next_offset, lake.rows()) == (2, [(1, "copied")])
+
+
+@pytest.mark.parametrize(
+    ("until", "name", "next_offset"), [(99, "copied", 0), (100, "a", 1), (102, "c", 4), (103, "d", 6)]
+)
+def test_events_past_the_given_lsn_are_left_for_later(
+    lake: LocalLake, stream: Stream, until: int, name: str, next_offset: int
+) -> None:
+    for n, value in enumerate("abc"):
+        stream.put(100 + n, "u", after=row(1, value))
+    stream.marker()
+    stream.put(103, "u", after=row(1, "d"))
+    stream.marker()
+
+    run(lake, until_lsn=until)
+
+    assert (lake.rows(), progress_of(lake).next_offset) == ([(1, name)], next_offset)
+    run(lake)
+    assert (lake.rows(), progress_of(lake).next_offset) == ([(1, "d")], 6)
+
+
+def test_batches_are_cut_by_events_and_each_commit_says_where_it_ended(
+    lake: LocalLake, stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catch_up, "BATCH_EVENTS", 3)
+    for n in range(7):
+        stream.put(100 + n, "c", after=row(10 + n, "new"))
+
+    assert run(lake).commits == 3
+
+    summaries = [s.summary.additional_properties for s in lake.fresh().snapshots()[-3:]]
+    assert [s["carbon.offsets"] for s in summaries] == ['{"0": 3}', '{"0": 6}', '{"0": 7}']
+    assert [s["carbon.position"] for s in summaries] == [
+        str(Position(lsn, 1)) for lsn in (102, 105, 106)
+    ]
+
+
+def test_events_that_the_table_has_already_change_nothing(lake: LocalLake, stream: Stream) -> None:
+    stream.put(100, "u", after=row(1, "first"))
+    stream.put(101, "u", after=row(1, "second"))
+    run(lake)
+    stream.put(100, "u", after=row(1, "first"))
+
+    run(lake)
+
+    assert lake.rows() == [(1, "second")]
+    assert (progress_of(lake).position, progress_of(lake).next_offset) == (Position(101, 1), 3)
+
+
+def test_events_that_the_copy_holds_are_skipped_and_those_it_could_not_see_are_not(
+    lake: LocalLake, stream: Stream
+) -> None:
+    lake.progress = replace(
+        lake.progress, edge=CopyEdge(Visibility(700, 710, frozenset({705})), 150)
+    )
+    lake.load([{"id": 2, "name": "copied"}])
+    stream.put(140, "u", xid=704, after=row(1, "older than the copy"))
+    stream.put(141, "u", xid=705, after=row(2, "unseen by the copy"))
+    stream.put(160, "d", xid=704, before={"id": 1})
+
+    run(lake)
+
+    assert lake.rows() == [(2, "unseen by the copy")]
+    assert progress_of(lake).edge is None
+
+
+def test_a_column_added_while_events_flow_is_in_the_rows_after_it(
+    lake: LocalLake, stream: Stream
+) -> None:
+    stream.put(100, "c", after=row(2, "before"))
+    stream.put(102, "c", version=2, after={**row(3, "after"), "n": 7})
+    stream.history.append((Position(101, 1), relation({**COLUMNS, "n": "int4"}, ["id"], version=2)))
+
+    run(lake)
+
+    assert lake.rows() == [(1, "copied", None), (2, "before", None), (3, "after", 7)]
+    assert progress_of(lake).schema_version == 2
+
+
+def test_columns_added_one_after_another_during_one_read_are_all_followed(
+    lake: LocalLake, stream: Stream
+) -> None:
+    shapes = [
+        relation({**COLUMNS, "n": "int4"}, ["id"], version=2),
+        relation({**COLUMNS, "n": "int4", "m": "text"}, ["id"], version=3),
+    ]
+    stream.read_size = 1
+    stream.put(100, "c", after=row(2, "before"))
+    stream.put(102, "c", version=2, after={**row(3, "n"), "n": 7})
+    stream.put(104, "c", version=3, after={**row(4, "m"), "n": 8, "m": "x"})
+
+    def happen(offset: int) -> None:
+        if offset:
+            stream.history.append((Position(100 + 2 * offset - 1, 1), shapes[offset - 1]))
+
+    stream.on_read = happen
+
+    run(lake)
+
+    assert lake.rows() == [
+        (1, "copied", None, None),
+        (2, "before", None, None),
+        (3, "n", 7, None),
+        (4, "m", 8, "x"),
+    ]
+
+
+def test_another_process_that_merged_meanwhile_ends_this_one(
+    lake: LocalLake, stream: Stream
+) -> None:
+    stream.put(100, "u", after=row(1, "new"))
+    progress = progress_of(lake)
+    run(lake)
+
+    with pytest.raises(CommitConflictError):
+        CatchUp(lake.catalog, lake.spec, "kafka:9092").run(lake.fresh(), progress)
+
+    assert lake.rows() == [(1, "new")]

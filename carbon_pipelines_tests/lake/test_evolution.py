@@ -1,0 +1,142 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from carbon_pipelines.errors import UnsupportedSchemaChangeError, UnsupportedTypeError
+from carbon_pipelines.lake.evolution import (
+    SOURCE_COLUMNS,
+    plan_change,
+    plan_renewed_schema,
+    plan_schema,
+    source_columns_property,
+)
+from carbon_pipelines.lake.schema_follow import evolve_table
+from carbon_pipelines.source.relation import SourceColumn, SourceRelation, SourceType
+from carbon_pipelines_tests.lake.local_lake import TYPES, LocalLake, relation, table_spec
+
+COLUMNS = {"id": "int8", "name": "text", "tags": "text[]"}
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> LocalLake:
+    made = LocalLake(tmp_path, COLUMNS, ["id"])
+    made.load([{"id": 1, "name": "one", "tags": ["a"]}])
+    return made
+
+
+def shape(*, version: int = 2, **more: str) -> SourceRelation:
+    return relation({**COLUMNS, **more}, ["id"], version=version)
+
+
+def with_column(number: int, **facts: Any) -> SourceRelation:
+    """The shape with one column changed."""
+    made = shape()
+    columns = list(made.columns)
+    columns[number] = replace(columns[number], **facts)
+    return replace(made, columns=tuple(columns))
+
+
+def test_a_new_table_has_the_sources_columns_its_key_and_ids_for_elements() -> None:
+    schema = plan_schema(shape(), table_spec(["id"]))
+
+    assert str(schema).split("\n")[1:-1] == [
+        "  1: id: required long",
+        "  2: name: optional string",
+        "  3: tags: optional list<string>",
+    ]
+    assert schema.identifier_field_ids == [1]
+    assert schema.highest_field_id == 6
+    assert json.loads(source_columns_property(shape(), schema)) == {"1": 1, "2": 2, "3": 3}
+
+
+def test_a_protected_column_has_no_place_in_the_table() -> None:
+    spec = table_spec(["id"], columns={"name": {"protect": "drop"}})
+
+    assert [f.name for f in plan_schema(shape(), spec).fields] == ["id", "tags"]
+
+
+def test_a_type_that_cannot_be_held_names_its_table_and_column() -> None:
+    odd = with_column(1, type=SourceType(600, -1, "point", "b", "point"))
+
+    with pytest.raises(UnsupportedTypeError, match=r"market/t\.name has type point"):
+        plan_schema(odd, table_spec(["id"]))
+
+
+def test_added_columns_of_any_type_and_name_are_shown_as_nulls_to_old_rows(
+    lake: LocalLake,
+) -> None:
+    wider = shape(**{"more.tags": "uuid[]", "at": "timestamptz"})
+
+    evolve_table(lake.catalog, lake.fresh(), wider, lake.spec)
+
+    lake.relation = wider
+    lake.merge([{"op": "c", "after": {"id": 2, "at": "infinity", "more.tags": [None]}}])
+    assert lake.rows('id, name, tags, "more.tags", "at"::VARCHAR') == [
+        (1, "one", ["a"], None, None),
+        (2, None, None, [None], "infinity"),
+    ]
+
+
+def test_an_added_column_is_known_by_its_attnum(lake: LocalLake) -> None:
+    table = evolve_table(lake.catalog, lake.fresh(), shape(n="int4"), lake.spec)
+
+    known = json.loads(table.properties[SOURCE_COLUMNS])
+    assert known == {"1": 1, "2": 2, "3": 3, "4": table.schema().find_field("n").field_id}
+
+
+def test_following_the_same_shape_twice_changes_nothing(lake: LocalLake) -> None:
+    table = evolve_table(lake.catalog, lake.fresh(), shape(n="int4"), lake.spec)
+
+    again = evolve_table(lake.catalog, lake.fresh(), shape(n="int4"), lake.spec)
+
+    assert again.metadata_location == table.metadata_location
+
+
+REFUSED = {
+    "drops name": replace(shape(), columns=(shape().columns[0], shape().columns[2])),
+    "renames name to title": with_column(1, name="title"),
+    "changes name from string to int": with_column(1, type=TYPES["int4"]),
+    "rewrites the table": replace(shape(), rewritten=True),
+    "takes id out of the replica identity": with_column(0, key_position=None),
+    "adds n with a value": replace(
+        shape(),
+        columns=(
+            *shape().columns,
+            SourceColumn(4, "n", TYPES["int4"], nullable=True, missing_value="7"),
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("change", REFUSED)
+def test_a_change_that_alters_what_rows_mean_is_refused(lake: LocalLake, change: str) -> None:
+    with pytest.raises(UnsupportedSchemaChangeError, match=f"market/t: schema version 2 {change}"):
+        plan_change(lake.fresh(), REFUSED[change], lake.spec)
+
+
+def test_a_column_renamed_before_a_copy_keeps_its_field(lake: LocalLake) -> None:
+    schema = plan_renewed_schema(lake.fresh(), REFUSED["renames name to title"], lake.spec)
+
+    assert [(f.field_id, f.name) for f in schema.fields] == [(1, "id"), (2, "title"), (3, "tags")]
+
+
+def test_a_column_of_another_type_or_attnum_gets_a_field_that_was_never_used(
+    lake: LocalLake,
+) -> None:
+    columns = shape().columns
+    anew = replace(
+        shape(),
+        columns=(columns[0], replace(columns[1], type=TYPES["text[]"]), replace(columns[2], attnum=9)),
+    )
+    last = lake.fresh().metadata.last_column_id
+
+    schema = plan_renewed_schema(lake.fresh(), anew, lake.spec)
+
+    ids = [f.field_id for f in schema.fields]
+    elements = [f.field_type.element_id for f in schema.fields[1:]]
+    assert ids[0] == 1
+    assert min(ids[1:]) > last
+    assert len({*ids, *elements}) == 5
