@@ -19,6 +19,7 @@ CarbonPipelinesError                  (``retryable`` says whether the same call 
 │   ├── PortOccupiedError             a remembered port belongs to someone else's process
 │   ├── PartEndedError                a part's process ended while it was starting
 │   ├── PartSilentError               a part's process runs and does not answer
+│   ├── PartRefusedError              a part's own data does not know the stack's password
 │   ├── PartUnstoppableError          a part's process outlives SIGKILL
 │   ├── DownloadError                 (retryable) an artifact could not be had
 │   ├── PostgresBinariesError         the server binaries are missing or of another version
@@ -247,6 +248,19 @@ class PartSilentError(EmbeddedError):
         super().__init__(
             f"{part} runs and has not answered for {waited_seconds:.0f} s; {log} ends with:\n"
             f"{last_lines}\nRun `carbon down`, then `carbon up`."
+        )
+
+
+class PartRefusedError(EmbeddedError):
+    """A part runs on data that was made with other secrets."""
+
+    def __init__(self, part: str, directory: Path, reason: str) -> None:
+        self.part = part
+        self.directory = directory
+        super().__init__(
+            f"{part} runs and refuses the stack's own user ({reason}): {directory} was made with "
+            "other secrets than those in secrets.json beside it. Restore that file, or move both "
+            "away and run `carbon up` for a new, empty stack."
         )
 
 

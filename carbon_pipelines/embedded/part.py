@@ -60,7 +60,11 @@ class Part(Protocol):
         ...
 
     def answers(self) -> bool:
-        """Whether the service accepts our own credentials and gives a right answer."""
+        """Whether the service accepts our own credentials and gives a right answer.
+
+        Raises:
+            PartRefusedError: it never will.
+        """
         ...
 
     def finish(self) -> None:

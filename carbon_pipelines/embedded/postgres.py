@@ -27,7 +27,7 @@ from carbon_pipelines.embedded.names import ICEBERG_DATABASE, LOOPBACK, POSTGRES
 from carbon_pipelines.embedded.os_user import let_through
 from carbon_pipelines.embedded.process import Launch, as_user, bare_environment
 from carbon_pipelines.embedded.state import PartName, Report, write_atomically
-from carbon_pipelines.errors import PartEndedError, PostgresBinariesError
+from carbon_pipelines.errors import PartEndedError, PartRefusedError, PostgresBinariesError
 
 _SETTINGS = """\
 # Written by `carbon up` on every start; use ALTER SYSTEM for settings of your own.
@@ -130,11 +130,18 @@ class Postgres:
         return Launch(command, directory=self.data, log=self.log, user=self.user)
 
     def answers(self) -> bool:
-        """Whether our password opens a session."""
+        """Whether our password opens a session.
+
+        Raises:
+            PartRefusedError: the data directory was made with another password.
+        """
         try:
             with psycopg.connect(self.dsn("postgres"), connect_timeout=3) as connection:
                 return connection.execute("SELECT 1").fetchone() == (1,)
-        except psycopg.OperationalError:
+        except psycopg.OperationalError as refusal:
+            if "authentication failed" in str(refusal):
+                reason = "password authentication failed"
+                raise PartRefusedError("postgres", self.directory, reason) from None
             return False
 
     def finish(self) -> None:

@@ -26,7 +26,12 @@ from carbon_pipelines.embedded.process import (
     wait_until,
 )
 from carbon_pipelines.embedded.state import ProcessRecord, Report
-from carbon_pipelines.errors import PartEndedError, PartSilentError, PortOccupiedError
+from carbon_pipelines.errors import (
+    PartEndedError,
+    PartRefusedError,
+    PartSilentError,
+    PortOccupiedError,
+)
 
 _PATIENCE_SECONDS = 30.0
 """SeaweedFS alone takes 4 s to end; PostgreSQL first sends its followers what they lack."""
@@ -55,6 +60,7 @@ def bring_up(
         PortOccupiedError: somebody else holds one of its ports.
         PartEndedError: its process ended while starting.
         PartSilentError: its process does not answer in time.
+        PartRefusedError: its data was made with other secrets.
     """
     began = time.monotonic()
     process = find(record)
@@ -95,7 +101,10 @@ def stop_everything(part: Part, record: ProcessRecord | None) -> bool:
 def is_up(part: Part, record: ProcessRecord | None) -> bool:
     """Whether the recorded process lives, listens on every port itself, and answers."""
     process = find(record)
-    return process is not None and _is_up(part, process)
+    try:
+        return process is not None and _is_up(part, process)
+    except PartRefusedError:
+        return False
 
 
 def _keeps_up(part: Part, process: psutil.Process) -> bool:

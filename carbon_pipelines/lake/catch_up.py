@@ -1,8 +1,8 @@
 """Bringing one branch of a table up to a point of its topic, batch by batch.
 
-What belongs here: reading events, dropping those that the table has already (restarted capture, first
-copy), following the source's schema at its place, and cutting batches of bounded size. What does not:
-what one batch does (``merge.py``) and the first copy (``first_copy.py``).
+What belongs here: reading events, dropping those that the table has already (restarted capture,
+first copy), following the source's schema at its place, and cutting batches of bounded size. What
+does not: what one batch does (``merge.py``) and the first copy (``first_copy.py``).
 """
 
 from collections.abc import Iterator

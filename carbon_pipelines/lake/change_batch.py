@@ -1,9 +1,9 @@
 """A batch of change events as columns.
 
-What belongs here: turning raw messages (Debezium JSON envelopes) into a ``ChangeBatch`` in one pass of
-Arrow's JSON reader, and the slower pass for a chunk that the reader refuses (NaN in a number column, a
-malformed message to be named). What does not: which events count (``merge.py``, ``fold.py``) and the
-conversion of values (``codec.py``).
+What belongs here: turning raw messages (Debezium JSON envelopes) into a ``ChangeBatch`` in one pass
+of Arrow's JSON reader, and the slower pass for a chunk that the reader refuses (NaN in a number
+column, a malformed message to be named). What does not: which events count (``merge.py``,
+``fold.py``) and the conversion of values (``codec.py``).
 """
 
 import json
@@ -30,7 +30,8 @@ CREATE, UPDATE, DELETE, TRUNCATE, READ = range(5)
 class ChangeBatch:
     """Change events of one table in topic order; every array has one entry an event.
 
-    ``after`` holds envelope values (text, numbers, lists), not yet decoded; ``before`` only key columns.
+    ``after`` holds envelope values (text, numbers, lists), not yet decoded; ``before`` only key
+    columns.
     """
 
     operation: np.ndarray

@@ -1,11 +1,11 @@
 """PostgreSQL's text form of values to Arrow, a column at a time.
 
-What belongs here: the conversion of values. Both the first copy (COPY, csv) and the merge (envelopes)
-come through here, so a value is the same however it arrived. What does not: which type a column has
-(``types.py``). The usual forms go through Arrow's vectorised casts; only a column that holds a value
-these do not know (infinity, BC, years past 9999) is parsed a value at a time.
-Infinite timestamps and dates are stored as the largest and the negated largest integer, which DuckDB
-reads as infinity; see docs/lake.md.
+What belongs here: the conversion of values. Both the first copy (COPY, csv) and the merge
+(envelopes) come through here, so a value is the same however it arrived. What does not: which type
+a column has (``types.py``). The usual forms go through Arrow's vectorised casts; only a column that
+holds a value these do not know (infinity, BC, years past 9999) is parsed a value at a time.
+Infinite timestamps and dates are stored as the largest and the negated largest integer, which
+DuckDB reads as infinity; see docs/lake.md.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -4,9 +4,9 @@ What belongs here: the single attempt, the answer to a conflict and to a lost an
 making the plan. A conflict means that the plan was made for a table that is no more: nothing is
 retried here, the caller plans anew from fresh metadata.
 
-A commit whose answer is lost is looked for by its snapshot id. If the catalog does not show it, it may
-still land; that does no harm, since it and the next run's commit exclude each other (the catalog swaps
-the metadata only from the version that a commit was made on).
+A commit whose answer is lost is looked for by its snapshot id. If the catalog does not show it, it
+may still land; that does no harm, since it and the next run's commit exclude each other (the
+catalog swaps the metadata only from the version that a commit was made on).
 """
 
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ _UNANSWERED = (
     OSError,
     ValidationError,
 )
-"""What leaves the outcome open; a ValidationError is an answer of the catalog that cannot be read."""
+"""What leaves the outcome open; a ValidationError is an answer that cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def commit_files(
 
     Raises:
         OSError: A manifest could not be written; nothing was sent to the catalog.
-        CommitUnknownError: The answer was lost and the catalog does not show the snapshot (retryable).
+        CommitUnknownError: The answer was lost, the catalog does not show the snapshot (retryable).
     """
     transaction = Transaction(table)
     delta = RowDelta(transaction, changes, properties, branch, schema)

@@ -1,7 +1,7 @@
 """Opening the Iceberg catalog and loading tables from it.
 
-What belongs here: turning a ``LakeEndpoint`` into a PyIceberg catalog, and the errors of a catalog or
-bucket that does not answer. What does not: anything about the content of a table.
+What belongs here: turning a ``LakeEndpoint`` into a PyIceberg catalog, and the errors of a catalog
+or bucket that does not answer. What does not: anything about the content of a table.
 """
 
 from collections.abc import Generator

@@ -224,7 +224,7 @@ def _first_offset(row_group: pq.RowGroupMetaData) -> int:
 
 
 def _ordered(kind: PrimitiveType, raw: Any) -> Any:
-    """A raw value as one that Python compares as Iceberg does: a wide decimal's bytes are signed."""
+    """A raw value that Python compares as Iceberg does: a wide decimal's bytes are signed."""
     if isinstance(kind, DecimalType) and isinstance(raw, bytes):
         return int.from_bytes(raw, "big", signed=True)
     return raw

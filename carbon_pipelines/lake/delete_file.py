@@ -25,11 +25,13 @@ POSITION_ID = 2147483545
 """Reserved field id of ``pos`` in position delete files."""
 _SCHEMA = pa.schema(
     [
-        pa.field("file_path", pa.string(), nullable=False,
-                 metadata={"PARQUET:field_id": str(DELETE_FILE_PATH_ID)}),
-        pa.field("pos", pa.int64(), nullable=False, metadata={"PARQUET:field_id": str(POSITION_ID)}),
+        pa.field(name, kind, nullable=False, metadata={"PARQUET:field_id": str(field_id)})
+        for name, kind, field_id in (
+            ("file_path", pa.string(), DELETE_FILE_PATH_ID),
+            ("pos", pa.int64(), POSITION_ID),
+        )
     ]
-)  # fmt: skip
+)
 
 
 def read_positions(io: FileIO, delete_files: Sequence[DataFile], path: str) -> np.ndarray:

@@ -1,12 +1,12 @@
 """Planning and writing the position deletes of one commit.
 
-What belongs here: which data files lose rows, which go as a whole, which delete files are stacked and
-which replaced. What does not: finding the rows (``lookup.py``).
+What belongs here: which data files lose rows, which go as a whole, which delete files are stacked
+and which replaced. What does not: finding the rows (``lookup.py``).
 
-Delete files name one data file each where few are touched, so that a reader opens only its own; past
-``STACKED_DELETES`` of them the next commit writes their union and takes them away. Where many data
-files are touched, one delete file serves all of a partition. No position is named twice, so that
-the counters of a snapshot's summary mean rows.
+Delete files name one data file each where few are touched, so that a reader opens only its own;
+past ``STACKED_DELETES`` of them the next commit writes their union and takes them away. Where many
+data files are touched, one delete file serves all of a partition. No position is named twice, so
+that the counters of a snapshot's summary mean rows.
 """
 
 from collections.abc import Sequence

@@ -66,7 +66,7 @@ def column_type(column: SourceColumn, table: TableSpec) -> IcebergType:
 
 
 def plan_schema(relation: SourceRelation, table: TableSpec) -> Schema:
-    """The Iceberg schema of a new table: source order, key columns required and identifier fields."""
+    """The Iceberg schema of a new table; key columns are required and identifier fields."""
     columns = captured_columns(relation, table)
     fields = [
         NestedField(

@@ -2,18 +2,19 @@
 
 What belongs here: reading ranges of the table under one exported snapshot, staging them on a hidden
 branch, resuming after a crash, and publishing ``main`` once. What does not: the COPY itself
-(``source/copy.py``), what the branch remembers (``staging.py``), the stream after it (``catch_up.py``).
+(``source/copy.py``), what the branch remembers (``staging.py``), the stream after it
+(``catch_up.py``).
 
 Nothing of a copy is visible until it is whole. The order of steps that keeps it exact:
 1. read the capture's position P, then the topic's end E: events from E on lie above P;
 2. wait until every transaction that was running has ended, then export snapshot S: events before E
    are visible to S;
-3. read L, the WAL insert position after S. An event from E on is in the copy if its commit LSN is at
-   most L and S sees its transaction; else it is not;
+3. read L, the WAL insert position after S. An event from E on is in the copy if its commit LSN is
+   at most L and S sees its transaction; else it is not;
 4. write a marker synchronously before anything is read: it flushes every asynchronous commit that S
    sees, so no crash can take back a row that is copied, now or by a resumed copy;
-5. copy; each finished range is a snapshot on the branch, so a crash costs the ranges under way; then
-   wait until Kafka holds everything up to the marker;
+5. copy; each finished range is a snapshot on the branch, so a crash costs the ranges under way;
+   then wait until Kafka holds everything up to the marker;
 6. a resumed copy has ranges of several snapshots: it skips by the first, and the branch is brought
    past the last one's L before anyone sees it. Only keyed mirrors resume; others start again;
 7. ``main`` is set to the branch's head.
@@ -199,9 +200,8 @@ class FirstCopy:
         """The copy to go on with under the snapshot of ``edge``, or a new one."""
         found = load_staged(table, self._spec.label)
         if found is not None and self._can_resume(found, relation, stream, topic):
-            self._report(
-                f"{self._spec.label}: resuming, {len(found.done)} of {len(found.ranges)} ranges are done"
-            )
+            done = f"{len(found.done)} of {len(found.ranges)} ranges are done"
+            self._report(f"{self._spec.label}: resuming, {done}")
             return replace(found, last_through_lsn=edge.through_lsn, snapshots=found.snapshots + 1)
         self._discard()
         progress = TableProgress(
@@ -289,9 +289,7 @@ class FirstCopy:
             manifests = load_table_files(head, table.io).manifests if head is not None else ()
             changes = FileChanges(added_data=files, manifests=manifests)
             properties = staged.to_properties()
-            committed = commit_files(
-                table, changes, properties, branch=BRANCH, schema=self._schema
-            )
+            committed = commit_files(table, changes, properties, branch=BRANCH, schema=self._schema)
         if committed is None:
             raise CommitConflictError(self._spec.label, 1)
         return committed.table

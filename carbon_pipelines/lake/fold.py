@@ -1,16 +1,16 @@
 """Folding a batch of change events to what it does to each key.
 
-What belongs here: pure decisions over one batch: which keys it touches, which row each ends with, and
-where a value that an update left unchanged (TOAST) comes from. What does not: finding rows in files
-(``lookup.py``) and writing (``row_delta.py``).
+What belongs here: pure decisions over one batch: which keys it touches, which row each ends with,
+and where a value that an update left unchanged (TOAST) comes from. What does not: finding rows in
+files (``lookup.py``) and writing (``row_delta.py``).
 
 The order of events is their order in the topic, which is commit order. For each key the last event
-decides. Every touched key loses its old row in the lake, wherever that is, so an event that is applied
-twice, or a first event that the lake has not seen, does no harm.
+decides. Every touched key loses its old row in the lake, wherever that is, so an event that is
+applied twice, or a first event that the lake has not seen, does no harm.
 
-A value unchanged by an update is the value of the newest earlier event of the same row in the batch;
-where the row's life in the batch begins with a key change, of the row it was before; else it stands in
-the lake at the old key's position.
+A value unchanged by an update is the value of the newest earlier event of the same row in the
+batch; where the row's life in the batch begins with a key change, of the row it was before; else it
+stands in the lake at the old key's position.
 """
 
 from collections.abc import Mapping, Sequence
@@ -44,7 +44,7 @@ class Fold:
     Attributes:
         keys: Every key that loses its old row; ``None`` if the batch touches none.
         upserts: For each new row the index of its event in the batch, ascending.
-        truncated_at: Index of the last TRUNCATE, or -1; events up to it have no effect of their own.
+        truncated_at: Index of the last TRUNCATE, or -1; events up to it have no effect.
         copied: Column -> (upsert rows, events to take the value from).
         filled: Column -> values to take from the lake.
     """
@@ -163,7 +163,7 @@ class _Toast:
     def _follow_key_changes(
         self, missing: np.ndarray, events: np.ndarray, source: np.ndarray, origin: np.ndarray
     ) -> None:
-        """Correct ``source`` and ``origin`` in place for rows whose life begins with a key change."""
+        """Correct ``source`` and ``origin`` in place for rows that a key change began."""
         previous = self._previous_keys()
         if not previous:
             return

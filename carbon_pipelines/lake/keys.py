@@ -69,8 +69,8 @@ def _combine(codes: np.ndarray, more: np.ndarray) -> np.ndarray:
 class KeyMatcher:
     """Finds the keys of a ``KeySet`` among other rows.
 
-    Columns are matched one after another; after each, the combinations that the set has are numbered
-    anew, so codes stay below (number of keys) squared whatever the number of columns.
+    Columns are matched one after another; after each, the combinations that the set has are
+    numbered anew, so codes stay below (number of keys) squared whatever the number of columns.
     """
 
     def __init__(self, keys: KeySet) -> None:

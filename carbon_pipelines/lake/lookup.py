@@ -1,9 +1,11 @@
 """Finding the old rows of changed keys in a table's data files.
 
-What belongs here: pruning files and row groups by bounds, reading key columns only, and reading single
-values at positions found. What does not: what is then done with the positions (``row_delta.py``).
-Files that cannot hold a key are not opened; of the others only key columns are read, and only of row
-groups whose statistics allow a match.
+What belongs here: pruning files and row groups by bounds, reading key columns only, and reading
+single values at positions found. What does not: what is then done with the positions
+(``row_delta.py``).
+
+Files that cannot hold a key are not opened; of the others only key columns are
+read, and only of row groups whose statistics allow a match.
 """
 
 from collections.abc import Iterator, Sequence
@@ -129,7 +131,7 @@ class RowLookup:
             return result
 
     def _names(self, schema: pa.Schema, field_ids: Sequence[int]) -> list[str | None]:
-        """What a file calls the columns of these ids; by name if another tool wrote it without ids."""
+        """What a file calls the columns of these ids; one without ids has them by name."""
         known = {
             int(field.metadata[_FIELD_ID]): field.name
             for field in schema

@@ -1,7 +1,7 @@
 """Merging one batch of change events into a table, as one snapshot.
 
-What belongs here: the order of steps fold -> find old rows -> write -> commit, and planning anew after
-a conflict. What does not: reading the topic and where the batch ends (``sync.py``).
+What belongs here: the order of steps fold -> find old rows -> write -> commit, and planning anew
+after a conflict. What does not: reading the topic and where the batch ends (``sync.py``).
 
 What keeps the table exact, in this order:
 1. the plan is made on the table as loaded; its progress must be the one the batch starts from, else

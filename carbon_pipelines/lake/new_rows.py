@@ -1,8 +1,8 @@
 """The rows that a batch leaves behind, typed and complete.
 
 What belongs here: taking each new row's values from the batch, and values that an update left
-unchanged (TOAST) from the lake's old row. A missing old row is an error, never a NULL. What does not:
-deciding which event a row comes from (``fold.py``) and where old rows are (``lookup.py``).
+unchanged (TOAST) from the lake's old row. A missing old row is an error, never a NULL. What does
+not: deciding which event a row comes from (``fold.py``) and where old rows are (``lookup.py``).
 """
 
 from collections.abc import Sequence

@@ -1,11 +1,11 @@
 """Which partition each row belongs to.
 
-What belongs here: partition values of rows in Iceberg's own representation, and splitting rows by them.
-What does not: the files of a partition (``partitions.py``).
+What belongs here: partition values of rows in Iceberg's own representation, and splitting rows by
+them. What does not: the files of a partition (``partitions.py``).
 
-PyIceberg's split goes by way of Python's dates: an infinite timestamp fails there, or gets the partition
-of NULL, where readers do not look for it. Dates and times are therefore plain integers here, and their
-transforms are integer arithmetic; the other transforms are PyIceberg's.
+PyIceberg's split goes by way of Python's dates: an infinite timestamp fails there, or gets the
+partition of NULL, where readers do not look for it. Dates and times are therefore plain integers
+here, and their transforms are integer arithmetic; the other transforms are PyIceberg's.
 Source: Iceberg spec, "Partition Transforms".
 """
 

@@ -1,7 +1,8 @@
 """Writing rows to the data files of their partitions.
 
-What belongs here: routing rows to one open file a partition, buffering them to whole row groups, and
-the declared partition spec and sort order as Iceberg's. What does not: one file (``data_file.py``).
+What belongs here: routing rows to one open file a partition, buffering them to whole row groups,
+and the declared partition spec and sort order as Iceberg's. What does not: one file
+(``data_file.py``).
 """
 
 import pyarrow as pa
@@ -32,7 +33,7 @@ class PartitionedWriter:
         self.rows = 0
 
     def write(self, batch: pa.Table | pa.RecordBatch) -> None:
-        """Take rows with the columns of ``arrow_schema``; held until there is a row group of them."""
+        """Take rows with the columns of ``arrow_schema``; held until they fill a row group."""
         table = pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch
         self._pending.append(table)
         self._pending_rows += table.num_rows
@@ -69,7 +70,7 @@ class PartitionedWriter:
 
 
 def file_target(table: Table, schema: Schema | None = None) -> FileTarget:
-    """Where new data files of ``table`` go, under its current spec and ``schema`` or the current one."""
+    """Where new files of ``table`` go, under its current spec and ``schema`` or the current one."""
     metadata = table.metadata
     return FileTarget(
         table.io, table.location_provider(), schema or metadata.schema(), metadata.spec()

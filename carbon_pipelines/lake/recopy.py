@@ -1,7 +1,7 @@
 """Copying a table anew, in place of what the lake holds.
 
-What belongs here: the decision in one place: the old table stays readable until the new copy is whole,
-then ``main`` is set to it. What does not: copying (``first_copy.py``).
+What belongs here: the decision in one place: the old table stays readable until the new copy is
+whole, then ``main`` is set to it. What does not: copying (``first_copy.py``).
 """
 
 from collections.abc import Callable

@@ -1,12 +1,12 @@
 """One snapshot that adds data files and position deletes and takes files away.
 
-What belongs here: the snapshot producer, the manifests it writes and its summary. What does not: which
-files (``merge.py``, ``first_copy.py``) and what to do about a conflict (``commit.py``).
+What belongs here: the snapshot producer, the manifests it writes and its summary. What does not:
+which files (``merge.py``, ``first_copy.py``) and what to do about a conflict (``commit.py``).
 
 The producer is a subclass of PyIceberg's private one (pinned to 0.12, held by a contract test) for
-four reasons: delete files belong in a DELETES manifest; files must be able to go in the same snapshot
-as others come; the summary must count delete files; and it must make exactly one attempt, since
-PyIceberg's own retry would apply a plan to a table that it was not made for.
+four reasons: delete files belong in a DELETES manifest; files must be able to go in the same
+snapshot as others come; the summary must count delete files; and it must make exactly one attempt,
+since PyIceberg's own retry would apply a plan to a table that it was not made for.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -4,9 +4,9 @@ What belongs here: reading the DDL history of one table, applying what can be fo
 saying where merging has to stop before what cannot. What does not: planning a change
 (``evolution.py``) and events (``catch_up.py``).
 
-The history is read whole, not only the versions that events name: a rewrite or a lost key between two
-rows of a table would otherwise go unseen. Its topic's end is asked for before the table's topic is,
-so every event below a DDL's position has been seen when the DDL is reached.
+The history is read whole, not only the versions that events name: a rewrite or a lost key between
+two rows of a table would otherwise go unseen. Its topic's end is asked for before the table's topic
+is, so every event below a DDL's position has been seen when the DDL is reached.
 """
 
 from dataclasses import dataclass
@@ -126,8 +126,8 @@ def evolve_table(
 ) -> Table:
     """Make the table's schema hold rows of ``relation``; a no-op where it does already.
 
-    The change is a metadata commit of its own, before the first rows that need it: without those rows
-    it only shows a column of NULLs, and it is planned from the table, so it happens once.
+    The change is a metadata commit of its own, before the first rows that need it: without those
+    rows it only shows a column of NULLs, and it is planned from the table, so it happens once.
     """
     change = plan_change(table, relation, spec)
     if not change:

@@ -1,7 +1,7 @@
 """The hidden branch on which a first copy grows until it is whole.
 
-What belongs here: what the branch remembers (``carbon.staged_*`` beside the usual progress), giving it
-up, and publishing it as ``main``. What does not: copying (``first_copy.py``).
+What belongs here: what the branch remembers (``carbon.staged_*`` beside the usual progress), giving
+it up, and publishing it as ``main``. What does not: copying (``first_copy.py``).
 """
 
 import json
@@ -109,8 +109,8 @@ def stage_schema(table: Table, schema: Schema) -> tuple[Table, Schema]:
 def publish(table: Table, label: str, schema: Schema, properties: Mapping[str, str]) -> Table:
     """Set ``main`` to the branch's head and drop the branch, in one commit.
 
-    ``schema`` becomes current and ``properties`` are set with it. Both branches must be as they were
-    in ``table``: another process may have given the copy up and begun its own.
+    ``schema`` becomes current and ``properties`` are set with it. Both branches must be as they
+    were in ``table``: another process may have given the copy up and begun its own.
 
     Raises:
         CommitConflictError: Somebody else wrote to the table meanwhile (retryable).

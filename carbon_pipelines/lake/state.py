@@ -1,8 +1,8 @@
 """A table's progress, as its snapshots carry it.
 
-What belongs here: reading and writing the ``carbon.*`` summary properties. The truth about progress is
-the snapshot summary, never a consumer group; every commit of ours carries all of it. A snapshot of
-another engine does not, so ancestors are searched. What does not: deciding what to do next.
+What belongs here: reading and writing the ``carbon.*`` summary properties. The truth about progress
+is the snapshot summary, never a consumer group; every commit of ours carries all of it. A snapshot
+of another engine does not, so ancestors are searched. What does not: deciding what to do next.
 """
 
 import json
@@ -28,8 +28,8 @@ _PREFIX = "carbon."
 class CopyEdge:
     """The edge between first copy and stream.
 
-    An event is in the copy already, and skipped, if its commit LSN is at most ``through_lsn`` and its
-    transaction is visible to ``visibility``.
+    An event is in the copy already, and skipped, if its commit LSN is at most ``through_lsn`` and
+    its transaction is visible to ``visibility``.
     """
 
     visibility: Visibility

@@ -1,7 +1,7 @@
 """Bringing one table up to date: the first copy if it has none, then the merge of what Kafka holds.
 
-What belongs here: the one call that Dagster, the CLI and verification share, and what it reports. What
-does not: draining the source into Kafka (``stream/drain.py``; the caller has done so).
+What belongs here: the one call that Dagster, the CLI and verification share, and what it reports.
+What does not: draining the source into Kafka (``stream/drain.py``; the caller has done so).
 """
 
 import time

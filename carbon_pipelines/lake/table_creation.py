@@ -34,8 +34,8 @@ _PROPERTIES = {
 def create_table(catalog: Catalog, table: TableSpec, relation: SourceRelation) -> Table:
     """Create the table without rows; one that is there already is loaded as it is.
 
-    A new table begins with an empty snapshot: PyIceberg refuses to write a branch of a table that has
-    none, and the first copy grows on a branch.
+    A new table begins with an empty snapshot: PyIceberg refuses to write a branch of a table that
+    has none, and the first copy grows on a branch.
     """
     existing = load_table(catalog, table.identifier)
     if existing is None:
@@ -76,7 +76,7 @@ def _reload(catalog: Catalog, table: TableSpec) -> Table:
 
 
 def _with_assigned_ids(table: Table, relation: SourceRelation) -> Table:
-    """Correct ``carbon.source-columns`` where the catalog gave other field ids than we asked for."""
+    """Correct ``carbon.source-columns`` where the catalog gave other field ids than asked for."""
     assigned = source_columns_property(relation, table.schema())
     if table.properties.get(SOURCE_COLUMNS) != assigned:
         with table.transaction() as transaction:

@@ -1,7 +1,8 @@
 """Which Iceberg and Arrow type a PostgreSQL type becomes.
 
-What belongs here: the mapping of types, pure. What does not: the conversion of values (``codec.py``)
-and the schema of a whole table (``evolution.py``). The mapping is documented in ``docs/lake.md``.
+What belongs here: the mapping of types, pure. What does not: the conversion of values
+(``codec.py``) and the schema of a whole table (``evolution.py``). docs/lake.md documents the
+mapping.
 Sources: PostgreSQL manual chapter 8; Iceberg spec, "Primitive Types" and "Parquet".
 """
 

@@ -43,15 +43,6 @@ _NO_ANSWER = frozenset(
     }
 )
 
-_NOT_READY = frozenset(
-    {
-        KafkaError.UNKNOWN_TOPIC_OR_PART,
-        KafkaError.LEADER_NOT_AVAILABLE,
-        KafkaError.NOT_LEADER_FOR_PARTITION,
-        KafkaError._UNKNOWN_TOPIC,
-        KafkaError._UNKNOWN_PARTITION,
-    }
-)
 _SIZE = {"max.message.bytes": str(LARGEST_EVENT_BYTES + (1 << 20))}
 _TABLE_CONFIG = {"cleanup.policy": "delete", **_SIZE}
 _DDL_CONFIG = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1", **_SIZE}
@@ -231,7 +222,7 @@ def _wait_until_readable(admin: AdminClient, bootstrap: str, topics: list[str]) 
         try:
             load_ends(admin, topics)
         except KafkaException as error:
-            if error.args[0].code() not in _NOT_READY or time.monotonic() > give_up_at:
+            if time.monotonic() > give_up_at:
                 raise unavailable(bootstrap, "creating topics", error.args[0]) from error
             time.sleep(0.02)
         else:

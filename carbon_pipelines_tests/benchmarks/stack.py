@@ -6,25 +6,33 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from carbon_pipelines.embedded.endpoints import Endpoints, resolve_endpoints
+from carbon_pipelines.embedded.endpoints import Endpoints, cache_directory
 from carbon_pipelines.embedded.stack import Stack
 
 
 @contextmanager
-def benchmark_endpoints() -> Generator[Endpoints]:
-    """Endpoints of a running stack; a temporary one is stopped at the end.
+def running_stack() -> Generator[Stack]:
+    """A running stack; a temporary one is stopped at the end.
 
     Legs in other processes find the temporary one by CARBON_HOME.
     """
-    if "CARBON_HOME" in os.environ:
-        yield resolve_endpoints(os.environ)
+    home = os.environ.get("CARBON_HOME")
+    if home:
+        yield Stack(Path(home), cache_directory(os.environ))
         return
-    with tempfile.TemporaryDirectory() as home:
-        stack = Stack(Path(home), Path(os.environ.get("CARBON_CACHE_DIR", ".cache")))
-        os.environ["CARBON_HOME"] = home
+    with tempfile.TemporaryDirectory(prefix="carbon-benchmark-") as temporary:
+        os.environ["CARBON_HOME"] = temporary
+        stack = Stack(Path(temporary), cache_directory(os.environ))
         try:
             stack.up(lambda _: None)
-            yield stack.endpoints()
+            yield stack
         finally:
             stack.down(lambda _: None)
             del os.environ["CARBON_HOME"]
+
+
+@contextmanager
+def benchmark_endpoints() -> Generator[Endpoints]:
+    """Where the services of ``running_stack`` are."""
+    with running_stack() as stack:
+        yield stack.endpoints()

@@ -25,6 +25,7 @@ from carbon_pipelines.embedded.state import PartName, StackHome
 from carbon_pipelines.embedded.status import StackStatus
 from carbon_pipelines.errors import (
     PartEndedError,
+    PartRefusedError,
     PortOccupiedError,
     PostgresBinariesError,
 )
@@ -315,6 +316,19 @@ def test_a_part_that_cannot_start_says_why_with_the_end_of_its_log(other: Stack)
         other.up(silent)
     assert other.status().part("kafka").state == "running"
     settings.write_text(good)
+    assert other.up(silent).running
+
+
+def test_secrets_that_were_lost_are_named_and_the_data_is_kept(other: Stack) -> None:
+    other.up(silent)
+    other.down(silent)
+    secrets_file = StackHome(other.home).secrets_file
+    drawn = secrets_file.read_text()
+    secrets_file.unlink()
+    with pytest.raises(PartRefusedError, match=r"secrets\.json beside it\. Restore that file"):
+        other.up(silent)
+    assert other.status().part("postgres").state == "silent"
+    secrets_file.write_text(drawn)
     assert other.up(silent).running
 
 

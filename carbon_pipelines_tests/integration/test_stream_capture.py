@@ -412,7 +412,9 @@ def test_a_drain_that_a_running_capture_does_not_finish_names_it(streamed: Strea
     with streamed.capture_process() as process:
         streamed.wait_until_captured(process)
         wait_until(lambda: streamed.drain().by == "capture")
+        streamed.wait_until_captured(process)
         process.send_signal(signal.SIGSTOP)
+        streamed.run("INSERT INTO credit VALUES (1, 'new')")
         with pytest.raises(DrainTimeoutError, match="is active for PID") as raised:
             drain(streamed.database, streamed.endpoints, timeout=timedelta(seconds=1.5))
         assert parse_lsn(raised.value.reached) < parse_lsn(raised.value.wanted)

@@ -1,7 +1,8 @@
 """Random changes to a small table, and the envelopes that capture sends for them.
 
 What belongs here: Hypothesis strategies and the model of what PostgreSQL does one change at a time.
-What does not: assertions. A table has a key ``id``, a small column ``n`` and a TOAST column ``doc``.
+What does not: assertions. A table has a key ``id``, a small column ``n`` and a TOAST column
+``doc``.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ UNAVAILABLE = "__debezium_unavailable_value"
 
 @dataclass(frozen=True)
 class Change:
-    """``insert``, ``update`` (with ``doc`` None: unchanged), ``move``, ``delete`` or ``truncate``."""
+    """``insert``, ``update`` (``doc`` None: unchanged), ``move``, ``delete`` or ``truncate``."""
 
     kind: str
     key: int = 0
@@ -28,9 +29,15 @@ KEYS = st.integers(0, 5)
 CHANGES = st.one_of(
     st.builds(Change, st.just("insert"), KEYS, n=st.integers(0, 99), doc=st.sampled_from("abcd")),
     st.builds(
-        Change, st.just("update"), KEYS, n=st.integers(0, 99), doc=st.none() | st.sampled_from("efgh")
+        Change,
+        st.just("update"),
+        KEYS,
+        n=st.integers(0, 99),
+        doc=st.none() | st.sampled_from("efgh"),
     ),
-    st.builds(Change, st.just("move"), KEYS, to=KEYS, n=st.integers(0, 99), doc=st.none() | st.just("m")),
+    st.builds(
+        Change, st.just("move"), KEYS, to=KEYS, n=st.integers(0, 99), doc=st.none() | st.just("m")
+    ),
     st.builds(Change, st.just("delete"), KEYS),
 )
 SEQUENCES = st.lists(CHANGES, min_size=1, max_size=30)

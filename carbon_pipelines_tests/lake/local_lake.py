@@ -34,7 +34,6 @@ from carbon_pipelines.source.relation import SourceColumn, SourceRelation, Sourc
 from carbon_pipelines.stream.consumer import RawBatch
 
 
-
 def numeric(precision: int, scale: int) -> SourceType:
     """PostgreSQL's ``numeric(precision, scale)``."""
     typmod = ((precision << 16) | (scale & 0x7FF)) + 4
@@ -109,10 +108,8 @@ def table_spec(key: Sequence[str], **more: Any) -> TableSpec:
 
 
 def open_local(path: Path) -> Catalog:
-    """A catalog under ``path``."""
-    return SqlCatalog(
-        "local", uri=f"sqlite:///{path}/catalog.db", warehouse=f"file://{path}/warehouse"
-    )
+    """A catalog in memory, its tables under ``path``."""
+    return SqlCatalog("local", uri="sqlite://", warehouse=f"file://{path}/warehouse")
 
 
 class LocalLake:

@@ -150,7 +150,8 @@ def test_a_tail_of_markers_is_remembered_once(lake: LocalLake, stream: Stream) -
 
 
 @pytest.mark.parametrize(
-    ("until", "name", "next_offset"), [(99, "copied", 0), (100, "a", 1), (102, "c", 4), (103, "d", 6)]
+    ("until", "name", "next_offset"),
+    [(99, "copied", 0), (100, "a", 1), (102, "c", 4), (103, "d", 6)],
 )
 def test_events_past_the_given_lsn_are_left_for_later(
     lake: LocalLake, stream: Stream, until: int, name: str, next_offset: int

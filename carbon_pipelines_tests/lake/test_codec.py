@@ -85,7 +85,14 @@ def test_infinite_timestamps_are_what_duckdb_reads_as_infinity() -> None:
 
 
 def test_infinite_dates_and_dates_outside_the_four_digit_years_are_days() -> None:
-    texts = ["infinity", "-infinity", "4714-11-24 BC", "294276-12-31", "0001-12-31 BC", "2024-02-29"]
+    texts = [
+        "infinity",
+        "-infinity",
+        "4714-11-24 BC",
+        "294276-12-31",
+        "0001-12-31 BC",
+        "2024-02-29",
+    ]
 
     assert integers(texts, pa.date32()) == [
         DAY_INFINITY,

@@ -140,7 +140,7 @@ def test_a_commit_without_an_answer_that_is_not_there_is_unknown(
     changes = appending(table, 2)
     failing(monkeypatch, table, error, landed=False)
 
-    with pytest.raises(CommitUnknownError, match="market.t") as caught:
+    with pytest.raises(CommitUnknownError, match=r"market\.t") as caught:
         commit_files(table, changes, PROPERTIES)
 
     assert caught.value.retryable

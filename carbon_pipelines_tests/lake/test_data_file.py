@@ -247,7 +247,11 @@ PROBED: dict[str, tuple[Any, ...]] = {
     "text": ("é" * 20, "", "\U0010ffff" * 17),
     "bytea": (b"\xff" * 17, b"\x00", b"a"),
     "date": (dt.date(1969, 12, 31), dt.date(2024, 2, 29), dt.date(1, 1, 1)),
-    "timestamp": (dt.datetime(1969, 12, 31, 23, 59, 59, 999999), dt.datetime(2024, 1, 1), None),
+    "timestamptz": (
+        dt.datetime(1969, 12, 31, 23, 59, 59, 999999, dt.UTC),
+        dt.datetime(2024, 1, 1, tzinfo=dt.UTC),
+        None,
+    ),
     "time": (dt.time(0), dt.time(23, 59, 59, 999999), dt.time(12)),
     "bool": (True, None, False),
     "uuid": (uuid.UUID(int=1), uuid.UUID(int=2**128 - 1), uuid.UUID(int=2**127)),

@@ -129,7 +129,11 @@ def test_a_column_of_another_type_or_attnum_gets_a_field_that_was_never_used(
     columns = shape().columns
     anew = replace(
         shape(),
-        columns=(columns[0], replace(columns[1], type=TYPES["text[]"]), replace(columns[2], attnum=9)),
+        columns=(
+            columns[0],
+            replace(columns[1], type=TYPES["text[]"]),
+            replace(columns[2], attnum=9),
+        ),
     )
     last = lake.fresh().metadata.last_column_id
 

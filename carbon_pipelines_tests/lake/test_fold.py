@@ -48,7 +48,11 @@ def applied(fold: Fold, after: pa.Table, rows: Rows) -> Rows:
     old = {} if fold.truncated_at >= 0 else dict(rows)
     touched = fold.keys.columns[0].to_pylist() if fold.keys else []
     result = {key: row for key, row in old.items() if key not in touched}
-    copied = dict(zip(*(a.tolist() for a in fold.copied.get("doc", ())), strict=True)) if fold.copied else {}
+    copied = (
+        dict(zip(*(a.tolist() for a in fold.copied.get("doc", ())), strict=True))
+        if fold.copied
+        else {}
+    )
     filled = fold.filled.get("doc")
     taken = dict(zip(filled.rows.tolist(), filled.keys.tolist(), strict=True)) if filled else {}
     for index, event in enumerate(fold.upserts.tolist()):

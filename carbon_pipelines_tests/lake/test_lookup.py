@@ -57,11 +57,15 @@ def lake(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             patch.setattr(deltas, "FILES_WITH_OWN_DELETES", own_deletes)
             keys = [key(n, kind) for n in gone]
             made.merge([{"op": "d", "before": {"k": spell(k), "side": side}} for k, side in keys])
-    return kind, made, RowLookup(
-        load_table_files(made.fresh().current_snapshot(), made.table.io),
-        made.fresh().schema(),
-        ["k", "side"],
-        made.table.io,
+    return (
+        kind,
+        made,
+        RowLookup(
+            load_table_files(made.fresh().current_snapshot(), made.table.io),
+            made.fresh().schema(),
+            ["k", "side"],
+            made.table.io,
+        ),
     )
 
 

@@ -1,9 +1,16 @@
 from pathlib import Path
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from carbon_pipelines.errors import MissingPriorValueError
-from carbon_pipelines.lake.merge import MergeHooks
+from carbon_pipelines.lake.merge import Merge, MergeHooks
+from carbon_pipelines.lake.state import load_progress
+from carbon_pipelines.source.position import Position
+from carbon_pipelines_tests.lake.changes import SEQUENCES, Change, Rows, replay
 from carbon_pipelines_tests.lake.local_lake import LocalLake
 
 COLUMNS = {"id": "int8", "name": "text"}
@@ -167,3 +174,73 @@ def test_a_partition_value_that_changes_moves_the_row(tmp_path: Path) -> None:
     table.merge([{"op": "u", "after": row(1, "moved")}])
 
     assert table.rows() == [(1, "moved"), (2, "two"), (3, "three")]
+
+
+def test_new_rows_stand_in_their_file_as_declared_also_by_uuid(tmp_path: Path) -> None:
+    order = [{"column": "id"}, {"column": "n", "direction": "desc"}]
+    table = LocalLake(tmp_path, {"id": "uuid", "n": "int4"}, ["id", "n"], sort_order=order)
+    table.load([])
+    ids = ["f" * 8, "0" * 8, "7" * 8]
+    uuids = [f"{start}-0000-0000-0000-000000000000" for start in ids]
+
+    table.merge([{"op": "c", "after": {"id": u, "n": n}} for u in uuids for n in (1, 2)])
+
+    (task,) = table.fresh().scan().plan_files()
+    rows = pq.read_table(task.file.file_path.removeprefix("file://")).to_pylist()
+    assert [(str(row["id"])[0], row["n"]) for row in rows] == [
+        ("0", 2),
+        ("0", 1),
+        ("7", 2),
+        ("7", 1),
+        ("f", 2),
+        ("f", 1),
+    ]
+
+
+def test_a_table_without_a_key_keeps_every_insert_since_its_last_truncate(tmp_path: Path) -> None:
+    table = LocalLake(tmp_path, COLUMNS, [], mode="append")
+    table.load([row(1, "copied")])
+
+    table.merge([{"op": "c", "after": row(2, "twice")}, {"op": "c", "after": row(2, "twice")}])
+    assert table.rows() == [(1, "copied"), (2, "twice"), (2, "twice")]
+
+    table.merge(
+        [
+            {"op": "c", "after": row(3, "before")},
+            {"op": "t"},
+            {"op": "c", "after": row(4, "after")},
+        ]
+    )
+    assert table.rows() == [(4, "after")]
+
+
+def test_a_batch_whose_events_are_all_known_only_moves_the_progress(tmp_path: Path) -> None:
+    table = lake(tmp_path)
+    batch = table.batch([{"op": "d", "before": {"id": 1}}])
+    base = load_progress(table.fresh().metadata, "market/t")
+    assert base is not None
+    after = base.moved_to(Position(1001, 1), 1, 1, 0)
+
+    merged = Merge(table.catalog, table.spec).apply(batch.filter(np.array([False])), base, after)
+
+    assert (merged.upserted_rows, merged.deleted_rows) == (0, 0)
+    assert load_progress(table.fresh().metadata, "market/t") == after
+    assert table.rows() == [(1, "one"), (2, "two"), (3, "three")]
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.lists(SEQUENCES, min_size=1, max_size=3))
+def test_merging_batches_gives_what_their_changes_give_one_at_a_time(
+    tmp_path_factory: pytest.TempPathFactory, batches: list[list[Change]]
+) -> None:
+    columns = {"id": "int8", "n": "int4", "doc": "text"}
+    table = LocalLake(tmp_path_factory.mktemp("lake"), columns, ["id"])
+    rows: Rows = {1: (0, "old"), 2: (0, "older")}
+    table.load([{"id": key, "n": n, "doc": doc} for key, (n, doc) in rows.items()])
+
+    for changes in batches:
+        rows, events = replay(rows, changes)
+        if events:
+            table.merge(events)
+
+    assert table.rows() == [(key, *row) for key, row in sorted(rows.items())]

@@ -187,7 +187,7 @@ def test_after_any_merges_each_row_is_named_once_and_the_counters_are_true(
 ) -> None:
     monkeypatch.setattr(deltas, "FILES_WITH_OWN_DELETES", own_deletes)
     monkeypatch.setattr(deltas, "STACKED_DELETES", 2)
-    chance = random.Random(own_deletes)  # noqa: S311
+    chance = random.Random(own_deletes)
     by_bucket = [{"column": "id", "transform": "bucket[2]"}]
     table = lake(tmp_path, range(20), partitioning=by_bucket if partitioned else [])
     rows = dict.fromkeys(range(20), "old")
@@ -234,4 +234,6 @@ def test_a_truncate_counts_only_the_rows_that_were_left(tmp_path: Path) -> None:
 
     assert table.merge([{"op": "t"}]).deleted_rows == 3
 
-    assert totals(table.fresh()) == reality(table.fresh()) == dict.fromkeys(totals(table.fresh()), 0)
+    assert (
+        totals(table.fresh()) == reality(table.fresh()) == dict.fromkeys(totals(table.fresh()), 0)
+    )
