@@ -30,7 +30,7 @@ from pyarrow.fs import S3FileSystem
 from pyiceberg.catalog import load_catalog
 
 from carbon_pipelines.catalog.table import TableSpec
-from carbon_pipelines.embedded.endpoints import Endpoints
+from carbon_pipelines.embedded.endpoints import Endpoints, LakeEndpoint
 
 _EXTENSIONS = {
     "avro": duckdb_extension_avro,
@@ -89,9 +89,17 @@ def lake_rows(
             "s3.access-key-id": lake.s3_access_key,
             "s3.secret-access-key": lake.s3_secret_key,
             "s3.region": lake.s3_region,
+            **_rest_credential(lake),
         },
     ) as catalog:
         return f"iceberg_scan('{catalog.load_table(identifier).metadata_location}')"
+
+
+def _rest_credential(lake: LakeEndpoint) -> dict[str, str]:
+    if not lake.catalog_credential:
+        return {}
+    token_uri = f"{lake.catalog_uri}/v1/oauth/tokens"
+    return {"credential": lake.catalog_credential, "oauth2-server-uri": token_uri}
 
 
 def differences(endpoints: Endpoints, table: TableSpec, *, database: str | None = None) -> int:

@@ -11,6 +11,7 @@ connecting to anything.
     CARBON_LAKE_CATALOG_TYPE          "sql" or "rest"; with it, all the others of the lake:
     CARBON_LAKE_CATALOG_URI, CARBON_LAKE_WAREHOUSE, CARBON_LAKE_S3_ENDPOINT,
     CARBON_LAKE_S3_ACCESS_KEY, CARBON_LAKE_S3_SECRET_KEY, CARBON_LAKE_S3_REGION
+    CARBON_LAKE_CATALOG_CREDENTIAL    "id:secret" for a REST catalog that asks for one
 """
 
 from collections.abc import Mapping
@@ -53,6 +54,8 @@ class LakeEndpoint:
     s3_access_key: str = field(repr=False)
     s3_secret_key: str = field(repr=False)
     s3_region: str
+    catalog_credential: str = field(default="", repr=False)
+    """``id:secret`` of an OAuth client of a REST catalog; empty: none is needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,4 +214,5 @@ def _resolve_lake(environ: Mapping[str, str], embedded: EmbeddedAddresses | None
         s3_access_key=str(given["S3_ACCESS_KEY"]),
         s3_secret_key=str(given["S3_SECRET_KEY"]),
         s3_region=str(given["S3_REGION"]),
+        catalog_credential=environ.get("CARBON_LAKE_CATALOG_CREDENTIAL", ""),
     )

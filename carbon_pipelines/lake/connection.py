@@ -13,6 +13,7 @@ from pyiceberg.exceptions import (
     CommitStateUnknownException,
     ForbiddenError,
     NoSuchTableError,
+    OAuthError,
     ServerError,
     ServiceUnavailableError,
     UnauthorizedError,
@@ -21,14 +22,12 @@ from pyiceberg.table import Table
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from carbon_pipelines.embedded.endpoints import LakeEndpoint
+from carbon_pipelines.embedded.names import ICEBERG_CATALOG
 from carbon_pipelines.errors import (
     CommitConflictError,
     LakeAuthenticationError,
     LakeUnavailableError,
 )
-
-CATALOG_NAME = "carbon"
-"""Name of the catalog, also the ``catalog_name`` column of a SQL catalog."""
 
 
 def open_catalog(lake: LakeEndpoint) -> Catalog:
@@ -53,8 +52,11 @@ def open_catalog(lake: LakeEndpoint) -> Catalog:
         "pool_pre_ping": "true",
         "init_catalog_tables": "true",
     }
+    if lake.catalog_credential:
+        properties["credential"] = lake.catalog_credential
+        properties["oauth2-server-uri"] = f"{lake.catalog_uri.rstrip('/')}/v1/oauth/tokens"
     with lake_errors(f"Iceberg catalog ({lake.catalog_type})"):
-        return load_catalog(CATALOG_NAME, **properties)
+        return load_catalog(ICEBERG_CATALOG, **properties)
 
 
 @contextmanager
@@ -73,7 +75,7 @@ def lake_errors(what: str) -> Generator[None]:
         ) from error
     except (ServerError, ServiceUnavailableError, CommitStateUnknownException) as error:
         raise LakeUnavailableError(what, str(error).partition("\n")[0][:300]) from error
-    except (UnauthorizedError, ForbiddenError) as error:
+    except (UnauthorizedError, ForbiddenError, OAuthError) as error:
         raise LakeAuthenticationError(what) from error
     except OSError as error:
         text = str(error)

@@ -35,6 +35,7 @@ _FENCED = frozenset(
         KafkaError.TRANSACTION_COORDINATOR_FENCED,
     }
 )
+_CONSEQUENCES = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})
 _SETTINGS = {
     "enable.idempotence": True,
     "transaction.timeout.ms": TRANSACTION_TIMEOUT_SECONDS * 1000,
@@ -178,11 +179,11 @@ class TransactionalProducer:
     def _check_deliveries(self) -> None:
         """Raise what has become of events: the broker refuses a whole batch for one of them."""
         failed = self._largest_failed
-        if failed is None:
-            return
-        for code in (KafkaError.MSG_SIZE_TOO_LARGE, *sorted(self._failures)):
-            if code in self._failures:
-                raise self._refused(KafkaError(code), failed.value() or b"", failed.key())
+        if failed is not None:
+            cause = min(self._failures, key=lambda code: code in _CONSEQUENCES)
+            if KafkaError.MSG_SIZE_TOO_LARGE in self._failures:
+                cause = KafkaError.MSG_SIZE_TOO_LARGE
+            raise self._refused(KafkaError(cause), failed.value() or b"", failed.key())
 
     def _refused(self, error: KafkaError, value: bytes, key: bytes | None) -> StreamError:
         if error.code() != KafkaError.MSG_SIZE_TOO_LARGE:

@@ -243,9 +243,8 @@ def merge_leg(endpoints: Endpoints, arguments: argparse.Namespace) -> None:
     start, began = time.process_time(), time.perf_counter()
     catalog = open_catalog(endpoints.lake)
     table = load_table(catalog, table_spec_.identifier)
-    topic = load_topic_state(endpoints.stream_bootstrap, topic_of(table_spec_))
     hooks = MergeHooks(mark("before_write"), mark("after_write"), mark("after_commit"))
-    catch_up = CatchUp(catalog, table_spec_, endpoints.stream_bootstrap, topic, hooks=hooks)
+    catch_up = CatchUp(catalog, table_spec_, endpoints.stream_bootstrap, hooks=hooks)
     progress = load_progress(table.metadata, "bench/t")
     done = catch_up.run(table, progress)
     cpu, wall = time.process_time() - start, time.perf_counter() - began

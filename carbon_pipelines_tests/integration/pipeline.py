@@ -5,6 +5,7 @@ to the source, and services (``conftest.py``).
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -14,7 +15,7 @@ from pyiceberg.table import Table
 
 from carbon_pipelines.catalog.database import DatabaseSpec
 from carbon_pipelines.catalog.table import TableSpec
-from carbon_pipelines.embedded.endpoints import Endpoints
+from carbon_pipelines.embedded.endpoints import Endpoints, LakeEndpoint
 from carbon_pipelines.embedded.stack import Stack
 from carbon_pipelines.lake.connection import load_table, open_catalog
 from carbon_pipelines.lake.merge import MergeHooks
@@ -42,8 +43,10 @@ def declare(database: str, name: str, key: Sequence[str] = ("id",), **more: Any)
 class Pipeline:
     """One database from PostgreSQL to the lake."""
 
-    def __init__(self, stack: Stack, source: SourceDatabase) -> None:
-        self.stack, self.name, self.dsn = stack, source.name, source.dsn
+    def __init__(
+        self, stack: Stack, source: SourceDatabase, *, lake: LakeEndpoint | None = None
+    ) -> None:
+        self.stack, self.name, self.dsn, self._lake = stack, source.name, source.dsn, lake
         self.tables: dict[str, TableSpec] = {}
         self.catalog: Catalog = open_catalog(self.endpoints.lake)
 
@@ -54,7 +57,8 @@ class Pipeline:
     @property
     def endpoints(self) -> Endpoints:
         """Where the services are now."""
-        return self.stack.endpoints()
+        endpoints = self.stack.endpoints()
+        return endpoints if self._lake is None else replace(endpoints, lake=self._lake)
 
     @property
     def database(self) -> DatabaseSpec:

@@ -1,12 +1,10 @@
 """Bad input and broken surroundings: an error that says what, where, in which state and what next."""
 
 import os
-import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 
-import psutil
 import pyarrow as pa
 import pytest
 from confluent_kafka import Producer, TopicPartition
@@ -28,6 +26,7 @@ from carbon_pipelines.lake.sync import sync_table
 from carbon_pipelines.stream.topics import topic_of
 from carbon_pipelines_tests.conftest import SourceDatabase
 from carbon_pipelines_tests.integration.pipeline import Pipeline
+from carbon_pipelines_tests.integration.weed import weed_shell
 
 pytestmark = pytest.mark.integration
 
@@ -172,7 +171,7 @@ def test_a_full_bucket_is_an_error_and_nothing_is_lost_once_there_is_room(
     sync_table(table, database, elsewhere)
     with _store(elsewhere).open_output_stream("nearly-full/ballast") as ballast:
         ballast.write(os.urandom(2 << 20))
-    _weed_shell(pipeline, "s3.bucket.quota -name=nearly-full -op=set -sizeMB=1")
+    weed_shell(pipeline.stack, "s3.bucket.quota -name=nearly-full -op=set -sizeMB=1")
     _enforce_quota(pipeline, "read only")
     pipeline.execute("UPDATE t SET n = 5 WHERE id = 5")
     pipeline.drain()
@@ -180,7 +179,7 @@ def test_a_full_bucket_is_an_error_and_nothing_is_lost_once_there_is_room(
     with pytest.raises(LakeUnavailableError, match="unreferenced"):
         sync_table(table, database, elsewhere)
 
-    _weed_shell(pipeline, "s3.bucket.quota -name=nearly-full -op=set -sizeMB=1000")
+    weed_shell(pipeline.stack, "s3.bucket.quota -name=nearly-full -op=set -sizeMB=1000")
     _enforce_quota(pipeline, "writable")
     sync_table(table, database, elsewhere)
     assert pipeline.differences("t") == 0
@@ -197,30 +196,10 @@ def _store(endpoints: Endpoints) -> S3FileSystem:
     )
 
 
-def _weed_shell(pipeline: Pipeline, command: str) -> str:
-    """Run a command of the object store's operators."""
-    (part,) = [p for p in pipeline.stack.status().parts if p.name == "s3"]
-    arguments = psutil.Process(part.pid).cmdline()
-    port = dict(a.removeprefix("-").split("=", 1) for a in arguments if "=" in a)
-    addresses = [
-        f"-{name}=127.0.0.1:{port[f'{name}.port']}.{port[f'{name}.port.grpc']}"
-        for name in ("master", "filer")
-    ]
-    ran = subprocess.run(
-        [arguments[0], "shell", *addresses],
-        input=command,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    return ran.stdout + ran.stderr
-
-
 def _enforce_quota(pipeline: Pipeline, state: str) -> None:
     """Until the store has counted the bucket's bytes and changed it to ``state``."""
     give_up_at = time.monotonic() + 60
-    while state not in _weed_shell(pipeline, "s3.bucket.quota.enforce -apply"):
+    while state not in weed_shell(pipeline.stack, "s3.bucket.quota.enforce -apply"):
         assert time.monotonic() < give_up_at, f"the bucket never became {state}"
         time.sleep(1)
 

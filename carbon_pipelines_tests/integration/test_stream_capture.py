@@ -20,8 +20,8 @@ from carbon_pipelines.errors import (
     StreamUnavailableError,
 )
 from carbon_pipelines.source.position import Position, parse_lsn
-from carbon_pipelines.stream import capture as capture_module
 from carbon_pipelines.stream import producer as producer_module
+from carbon_pipelines.stream import session as session_module
 from carbon_pipelines.stream.capture import Capture
 from carbon_pipelines.stream.drain import drain
 from carbon_pipelines.stream.producer import TransactionalProducer
@@ -232,8 +232,8 @@ def test_postgres_killed_under_load_loses_and_doubles_nothing(streamed: Streamed
 def test_a_transaction_larger_than_a_kafka_transaction_is_split_and_resumed(
     streamed: Streamed, monkeypatch: pytest.MonkeyPatch, crash_after: int
 ):
-    monkeypatch.setattr(capture_module, "TRANSACTION_EVENTS", 100)
-    monkeypatch.setattr(capture_module, "TURN_MESSAGES", 40)
+    monkeypatch.setattr(session_module, "TRANSACTION_EVENTS", 100)
+    monkeypatch.setattr(session_module, "TURN_MESSAGES", 40)
     streamed.run("INSERT INTO credit SELECT g, 'new' FROM generate_series(1, 1000) g")
     commits: list[Position] = []
 
@@ -388,10 +388,10 @@ def test_a_table_declared_after_capture_started_stops_it_instead_of_losing_rows(
 def test_an_idle_slot_moves_with_heartbeats_and_few_progress_records(
     streamed: Streamed, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(capture_module, "HEARTBEAT_SECONDS", 0.05)
-    monkeypatch.setattr(capture_module, "IDLE_SECONDS", 0.5)
-    monkeypatch.setattr(capture_module, "IDLE_BYTES", 1)
-    monkeypatch.setattr(capture_module, "STOP_SECONDS", 0.02)
+    monkeypatch.setattr(session_module, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(session_module, "IDLE_SECONDS", 0.5)
+    monkeypatch.setattr(session_module, "IDLE_BYTES", 1)
+    monkeypatch.setattr(session_module, "STOP_SECONDS", 0.02)
     stop = threading.Event()
     captured = []
     capture = Capture(streamed.database, streamed.endpoints)

@@ -228,7 +228,7 @@ def test_a_batch_whose_events_are_all_known_only_moves_the_progress(tmp_path: Pa
     assert table.rows() == [(1, "one"), (2, "two"), (3, "three")]
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(st.lists(SEQUENCES, min_size=1, max_size=3))
 def test_merging_batches_gives_what_their_changes_give_one_at_a_time(
     tmp_path_factory: pytest.TempPathFactory, batches: list[list[Change]]

@@ -192,7 +192,7 @@ def test_after_any_merges_each_row_is_named_once_and_the_counters_are_true(
     table = lake(tmp_path, range(20), partitioning=by_bucket if partitioned else [])
     rows = dict.fromkeys(range(20), "old")
 
-    for turn in range(6):
+    for turn in range(5):
         events = []
         for number in chance.sample(range(24), 5):
             if number in rows and chance.random() < 0.6:
