@@ -211,14 +211,18 @@ def _create(admin: AdminClient, bootstrap: str, topics: list[NewTopic]) -> list[
                 continue
             raise _refused(bootstrap, name, "create", error) from error
         created.append(name)
-    _wait_until_readable(admin, bootstrap, created)
+    _wait_until_readable(bootstrap, created)
     return created
 
 
-def _wait_until_readable(admin: AdminClient, bootstrap: str, topics: list[str]) -> None:
-    """A topic that was just created is unknown to its own broker for a moment."""
+def _wait_until_readable(bootstrap: str, topics: list[str]) -> None:
+    """A topic that was just created is unknown to its own broker for a moment.
+
+    Each look has a client of its own: one that was told of no leader remembers it for long.
+    """
     give_up_at = time.monotonic() + REQUEST_SECONDS
     while True:
+        admin = open_admin(bootstrap)
         try:
             load_ends(admin, topics)
         except KafkaException as error:
