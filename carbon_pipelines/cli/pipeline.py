@@ -31,7 +31,10 @@ TABLES = click.argument("patterns", metavar="[TABLES]...", nargs=-1)
 @cli.command()
 @click.argument("database")
 def capture(database: str) -> None:
-    """Write DATABASE's changes to Kafka until stopped (Ctrl-C or SIGTERM)."""
+    """Write DATABASE's changes to Kafka until stopped (Ctrl-C or SIGTERM).
+
+    A service that does not answer is waited for; what cannot pass by itself ends the command.
+    """
     declared, endpoints = surroundings.catalog().database(database), surroundings.endpoints()
     from carbon_pipelines.stream.capture import Capture
 
@@ -39,8 +42,8 @@ def capture(database: str) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     click.echo(f"Capturing {database}. Ctrl-C stops; nothing is lost by stopping.")
-    captured = Capture(declared, endpoints).run(stop)
-    click.echo(f"Stopped at {captured.position} after {captured.events:,} events.")
+    Capture(declared, endpoints).run_forever(stop)
+    click.echo(f"Stopped capturing {database}.")
 
 
 @cli.command()

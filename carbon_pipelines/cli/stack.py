@@ -14,6 +14,7 @@ from carbon_pipelines.cli import surroundings
 from carbon_pipelines.cli.group import cli
 
 if TYPE_CHECKING:
+    from carbon_pipelines.embedded.state import PartName
     from carbon_pipelines.embedded.status import PartStatus, StackStatus
 
 MIB = 1024 * 1024
@@ -26,12 +27,19 @@ MIB = 1024 * 1024
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Directory of another PostgreSQL's initdb and postgres (15 to 18).",
 )
-def up(postgres_bin: Path | None) -> None:
+@click.option(
+    "--with",
+    "extras",
+    multiple=True,
+    type=click.Choice(["trino"]),
+    help="Start this part too; Trino needs another 0.6 to 2 GB of memory and an 821 MB download.",
+)
+def up(postgres_bin: Path | None, extras: "tuple[PartName, ...]") -> None:
     """Start PostgreSQL, Kafka and S3 here, or repair what has stopped.
 
     Everything listens on this machine only and lives under ./.carbon (CARBON_HOME).
     """
-    _show(surroundings.stack(postgres_bin).up(click.echo))
+    _show(surroundings.stack(postgres_bin).up(click.echo, with_=frozenset(extras)))
 
 
 @cli.command()
