@@ -736,8 +736,8 @@ class ProgressLostError(StreamError):
         super().__init__(
             f"{topic} was emptied or created again, but the events in "
             f"{', '.join(self.with_events[:5])} rely on what it held: what Kafka has of database "
-            f"{database} can no longer be told. Nothing was captured. Start the database over: "
-            f'delete its topics (cdc.{database}.*) and run "carbon recopy" for each of its tables.'
+            f"{database} can no longer be told. Nothing was captured. Run "
+            f'"carbon start-over {database}": it shows what it deletes and copies anew.'
         )
 
 
@@ -805,9 +805,8 @@ class TimelineDivergedError(StreamError):
         super().__init__(
             f"Database {database} runs on timeline {now}; the captured position {position} is on "
             f"timeline {before}, which {now} left at {switched_at}. Kafka holds changes that this "
-            f"server does not have, so nothing was captured. Start database {database} over: "
-            f"delete its topics (cdc.{database}.*) and "
-            f'run "carbon recopy" for each of its tables.'
+            f"server does not have, so nothing was captured. Run "
+            f'"carbon start-over {database}": it shows what it deletes and copies anew.'
         )
 
 
@@ -820,8 +819,8 @@ class WalGapError(StreamError):
         super().__init__(
             f"Slot {slot} starts at {confirmed}, but Kafka holds database {database} only up to "
             f"{captured}: the slot was created again or moved by someone else, and the changes "
-            f"between never reached Kafka. Nothing was captured. Start database {database} over: "
-            f'delete its topics (cdc.{database}.*) and run "carbon recopy" for each of its tables.'
+            f"between never reached Kafka. Nothing was captured. Run "
+            f'"carbon start-over {database}": it shows what it deletes and copies anew.'
         )
 
 

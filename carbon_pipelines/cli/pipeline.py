@@ -110,6 +110,25 @@ def recopy(table: str) -> None:
     click.echo(f"{declared.label}: {facts.rows:,} rows copied at {facts.progress.position}")
 
 
+@cli.command("start-over")
+@click.argument("database")
+@click.option("--yes", is_flag=True, help="Do it without asking.")
+def start_over(database: str, *, yes: bool) -> None:
+    """Delete DATABASE's topics and copy its tables anew, after capture and Kafka came apart.
+
+    Shows what it is going to do and asks. Readers keep the old rows until each copy is whole.
+    """
+    declared, endpoints = surroundings.catalog().database(database), surroundings.endpoints()
+    from carbon_pipelines.lake.start_over import apply_start_over, plan_start_over
+
+    plan = plan_start_over(declared)
+    click.echo(plan.describe())
+    if not yes:
+        click.confirm("Go on?", abort=True)
+    for copied in apply_start_over(plan, declared, endpoints, report=click.echo):
+        click.echo(copied)
+
+
 def _chosen(catalog: Catalog, patterns: Sequence[str]) -> tuple[TableSpec, ...]:
     """The tables to work on: none at all must not look like success."""
     chosen = catalog.select(patterns)

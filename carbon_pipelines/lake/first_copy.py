@@ -153,7 +153,9 @@ class FirstCopy:
     def _copy(self) -> FirstCopied:
         self._rows = 0
         with session(self._dsn) as connection:
-            stream = self._captured(emit_marker(connection, b"before first copy"))
+            stream = load_progress(self._endpoints, self._database) or self._captured(
+                emit_marker(connection, b"before first copy")
+            )
             topic = load_topic_state(self._endpoints.stream_bootstrap, topic_of(self._spec))
             wait_until_older_transactions_ended(connection)
             with ExportedSnapshot(self._dsn) as snapshot:

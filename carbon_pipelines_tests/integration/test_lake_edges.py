@@ -9,16 +9,20 @@ import pytest
 
 from carbon_pipelines.embedded.stack import Stack
 from carbon_pipelines.errors import (
+    CaptureRunningError,
     CarbonPipelinesError,
     SourceTableReplacedError,
     TopicReplacedError,
     UnsupportedSchemaChangeError,
+    WalGapError,
 )
 from carbon_pipelines.lake import first_copy
 from carbon_pipelines.lake.first_copy import FirstCopy
 from carbon_pipelines.lake.merge import MergeHooks
 from carbon_pipelines.lake.recopy import recopy_table
 from carbon_pipelines.lake.staging import BRANCH
+from carbon_pipelines.lake.start_over import apply_start_over, plan_start_over
+from carbon_pipelines.stream.capture import Capture
 from carbon_pipelines_tests.conftest import SourceDatabase
 from carbon_pipelines_tests.integration.pipeline import Pipeline
 
@@ -353,3 +357,49 @@ def test_a_topic_deleted_and_created_again_is_told_apart(pipeline: Pipeline) -> 
     pipeline.follow("t")
 
     assert pipeline.differences("t") == 0
+
+
+def test_a_slot_created_again_by_someone_is_refused_and_starting_over_mends_it(
+    pipeline: Pipeline,
+) -> None:
+    pipeline.follow("t")
+    slot = pipeline.database.slot_name
+    pipeline.execute(
+        f"SELECT pg_drop_replication_slot('{slot}')",
+        "UPDATE t SET n = 99 WHERE id = 9",
+        "DELETE FROM t WHERE id = 10",
+    )
+    with pytest.raises(WalGapError, match="start-over"):
+        pipeline.drain()
+    plan = plan_start_over(pipeline.database)
+
+    done = list(
+        apply_start_over(plan, pipeline.database, pipeline.endpoints, report=lambda _: None)
+    )
+
+    assert len(done) == 1
+    pipeline.execute("UPDATE t SET n = 98 WHERE id = 11")
+    pipeline.follow("t")
+    assert pipeline.differences("t") == 0
+
+
+def test_starting_over_beside_a_running_capture_is_refused_before_anything_is_deleted(
+    pipeline: Pipeline,
+) -> None:
+    pipeline.follow("t")
+    stop = threading.Event()
+    running = threading.Thread(
+        target=Capture(pipeline.database, pipeline.endpoints).run, args=(stop,)
+    )
+    running.start()
+    try:
+        time.sleep(1.5)
+        plan = plan_start_over(pipeline.database)
+        with pytest.raises(CaptureRunningError):
+            list(
+                apply_start_over(plan, pipeline.database, pipeline.endpoints, report=lambda _: None)
+            )
+    finally:
+        stop.set()
+        running.join()
+    assert pipeline.follow("t").committed is False
