@@ -1099,9 +1099,9 @@ class NoConsistentPointError(QualityError):
         self.reasons = tuple(reasons)
         last = self.reasons[-1] if self.reasons else "no round was made"
         super().__init__(
-            f"{table}: {len(self.reasons)} rounds found no point at which source and lake could be compared; "
-            f"the last one: {last}. Nothing was compared and nothing changed. Run "
-            f'"carbon verify {table}" again when the table is not being truncated, rewritten or altered.'
+            f"{table}: {len(self.reasons)} rounds found no point at which source and lake could be "
+            f"compared; the last one: {last}. Nothing was compared, so nothing is known. Run "
+            f'"carbon verify {table}" again when nobody truncates, rewrites or alters the table.'
         )
 
 
@@ -1127,6 +1127,6 @@ class DemoStageError(CarbonPipelinesError):
         self.state = state
         self.log = log
         super().__init__(
-            f"The demo's {stage} process failed: {state}. The stack is still running and nothing is lost. "
-            f"Read {log}, then run the demo again; it goes on from here."
+            f"The demo's {stage} process failed: {state}. The stack is still running and nothing "
+            f"is lost. Read {log}, then run the demo again; it goes on from here."
         )

@@ -70,7 +70,7 @@ def load_sample(
     with connection.transaction():
         connection.execute("SET LOCAL TimeZone = 'UTC'")
         connection.execute((_HERE / "schema.sql").read_bytes())
-        for table, statement in _statements(sizes).items():
+        for table, statement in fill_statements(sizes).items():
             rows = connection.execute(statement).rowcount
             total += rows
             report(f"loaded {rows:,} rows into {table}")
@@ -78,10 +78,13 @@ def load_sample(
     return total
 
 
-def _statements(sizes: Sizes) -> dict[str, sql.Composed]:
+def fill_statements(sizes: Sizes) -> dict[str, sql.Composed]:
     """One INSERT for each table, in an order that foreign keys allow."""
     numbers = {name: sql.Literal(getattr(sizes, name)) for name in Sizes.__slots__}
     numbers["readings"] = sql.Literal(READINGS_PER_METER)
     _, *sections = (_HERE / "fill.sql").read_text("utf-8").split("-- rows of ")
     named = (section.partition("\n") for section in sections)
-    return {table.strip(): sql.SQL(text).format(**numbers) for table, _, text in named}
+    return {
+        table.strip(): sql.SQL(text).format(**numbers)  # pyright: ignore[reportArgumentType]
+        for table, _, text in named
+    }

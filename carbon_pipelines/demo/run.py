@@ -76,8 +76,8 @@ class _Demo:
             self.stack.up(self.report)
         endpoints, database = self.stack.endpoints(), load_catalog().database(DATABASE)
         with self._stage("load the market"):
-            dsn = self._load()
-        with self._stage("first copy"):
+            dsn, is_new = self._load()
+        with self._stage("first copy" if is_new else "catch up"):
             self._copy(database, endpoints)
         with self._stage("live workload, captured"):
             worked = self._work(dsn, database)
@@ -97,15 +97,16 @@ class _Demo:
         yield
         self.stages.append(Stage(name, time.monotonic() - started, _cpu_seconds() - cpu_started))
 
-    def _load(self) -> str:
+    def _load(self) -> tuple[str, bool]:
+        """The market's address, and whether it was loaded just now."""
         dsn = self.stack.create_source_database(DATABASE)
         with psycopg.connect(dsn, autocommit=True, application_name="carbon demo") as connection:
             if is_loaded(connection):
                 self.report("the market is there already and goes on from where it was")
-            else:
-                rows = load_sample(connection, self.options.scale, self.report)
-                self.report(f"loaded {rows:,} rows in all")
-        return dsn
+                return dsn, False
+            rows = load_sample(connection, self.options.scale, self.report)
+            self.report(f"loaded {rows:,} rows in all")
+        return dsn, True
 
     def _copy(self, database: DatabaseSpec, endpoints: Endpoints) -> None:
         """Everything up to now: the first copy, or what happened since the last run."""
@@ -118,7 +119,8 @@ class _Demo:
         with self._process(
             "capture", "-m", "carbon_pipelines.cli", "capture", database.name
         ) as capture:
-            _wait_until_captured(dsn, database, capture)
+            if not _is_captured(dsn, database, capture):
+                self._await(capture, "capture", seconds=0)
             pace = self.options.pace
             self.report(
                 f"{pace.connections} connections change the market for {pace.seconds:.0f} seconds"
@@ -191,14 +193,15 @@ def _environment(environ: Mapping[str, str], home: Path) -> dict[str, str]:
     return {**kept, "CARBON_HOME": str(home), "DAGSTER_HOME": str(dagster_home)}
 
 
-def _wait_until_captured(
-    dsn: str, database: DatabaseSpec, capture: subprocess.Popen[bytes]
-) -> None:
-    """Wait until the slot has a reader, so that the workload is captured while it runs."""
+def _is_captured(dsn: str, database: DatabaseSpec, capture: subprocess.Popen[bytes]) -> bool:
+    """Whether the slot gets a reader in time, so that the workload is captured while it runs."""
     query = "SELECT coalesce(bool_or(active), false) FROM pg_replication_slots WHERE slot_name = %s"
     with psycopg.connect(dsn, autocommit=True) as connection:
         for _ in range(_CAPTURE_STARTS_SECONDS * 10):
             found = connection.execute(query, [database.slot_name]).fetchone()
-            if (found and found[0]) or capture.poll() is not None:
-                return
+            if found and found[0]:
+                return True
+            if capture.poll() is not None:
+                return False
             time.sleep(0.1)
+    return False

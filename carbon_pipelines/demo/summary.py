@@ -61,7 +61,8 @@ def _indented(lines: Iterator[str]) -> Iterator[str]:
 
 
 def _tables(verifications: Sequence[Verification]) -> Iterator[str]:
-    width = max((len(v.table.name) for v in verifications), default=5)
+    total = f"{len(verifications)} tables"
+    width = max(len(name) for name in (total, *(v.table.name for v in verifications)))
     yield f"{'table':<{width}}  {'rows in source':>14}  {'rows in lake':>12}  verified"
     yield "─" * (width + 44)
     for v in sorted(verifications, key=lambda found: (-found.source_rows, found.table.name)):
@@ -73,7 +74,6 @@ def _tables(verifications: Sequence[Verification]) -> Iterator[str]:
         sum(v.lake_rows for v in verifications),
     )
     good = sum(v.verified for v in verifications)
-    total = f"{len(verifications)} tables"
     yield f"{total:<{width}}  {source:>14,}  {lake:>12,}  {good} of {len(verifications)}"
     for v in verifications:
         if not v.verified:

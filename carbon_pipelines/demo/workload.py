@@ -27,7 +27,7 @@ class Pace:
         seconds: For how long.
         connections: How many work side by side.
         rate: Transactions a second, of all connections together.
-        seed: The same seed draws the same transactions for each connection.
+        seed: The same seed draws the same transactions; each run of a market draws others.
     """
 
     seconds: float
@@ -99,7 +99,7 @@ def _trade(
     clock: Callable[[], float],
 ) -> Worked:
     """One connection's share: a transaction at a time, at its share of the rate."""
-    random = Random(pace.seed * 1_000 + number)
+    random = Random(pace.seed * 1_000_000 + market.memo_columns * 1_000 + number)
     kinds, weights = zip(*TRANSACTIONS.items(), strict=True)
     interval = pace.connections / pace.rate
     started = clock()

@@ -18,6 +18,8 @@ from carbon_pipelines.embedded.process import Launch
 from carbon_pipelines.embedded.state import PartName, Report, write_atomically
 from carbon_pipelines.errors import PartEndedError
 
+_PROBE = "carbon_ready"
+"""Object that says whether the store holds what it is given."""
 GRPC_OFFSET = 10_000
 """Its maintenance worker dials the admin port plus this, whatever ``-admin.port.grpc`` says."""
 
@@ -94,7 +96,11 @@ class ObjectStore:
         )
 
     def answers(self) -> bool:
-        """Whether our keys see the bucket."""
+        """Whether our keys write an object and read it back.
+
+        The bucket shows earlier: the gateway answers before the volumes are there, and reading an
+        object then fails in the middle.
+        """
         store = fs.S3FileSystem(
             access_key=self.access_key,
             secret_key=self.secret_key,
@@ -106,7 +112,12 @@ class ObjectStore:
             retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=1),
         )
         try:
-            return store.get_file_info(BUCKET).type == fs.FileType.Directory
+            if store.get_file_info(BUCKET).type != fs.FileType.Directory:
+                return False
+            with store.open_output_stream(f"{BUCKET}/{_PROBE}") as written:
+                written.write(_PROBE.encode())
+            with store.open_input_stream(f"{BUCKET}/{_PROBE}") as found:
+                return found.read() == _PROBE.encode()
         except OSError:
             return False
 

@@ -38,6 +38,12 @@ from pyiceberg.typedef import EMPTY_DICT
 from carbon_pipelines.lake.table_files import LiveFile
 
 
+MERGED_MANIFESTS = 32
+"""Small manifests of one kind and spec that are written together as soon as there are so many."""
+SMALL_MANIFEST_FILES = 1_000
+"""A manifest that lists fewer live files is small."""
+
+
 @dataclass(frozen=True, slots=True)
 class FileChanges:
     """Files that come and go in one snapshot; each group may be empty."""
@@ -147,28 +153,46 @@ class RowDelta(_SnapshotProducer["RowDelta"]):
         return manifests
 
     def _kept_manifests(self) -> list[ManifestFile]:
-        """The plan's manifests; those that list a removed file are rewritten without it."""
+        """The plan's manifests; those that list a removed file are rewritten without it.
+
+        Small ones are written together once there are many, so that reading the thousandth snapshot's
+        manifests takes what the tenth's did.
+        """
         removed: dict[str, set[str]] = {}
         for live in (*self._changes.removed_data, *self._changes.removed_deletes):
             removed.setdefault(live.manifest_path, set()).add(live.file.file_path)
         kept: list[ManifestFile] = []
+        small: dict[tuple[int, ManifestContent], list[ManifestFile]] = {}
         for manifest in self._changes.manifests:
-            paths = removed.get(manifest.manifest_path)
-            if paths is not None:
-                kept.append(self._rewritten(manifest, paths))
-            elif manifest.has_added_files() or manifest.has_existing_files():
-                kept.append(manifest)
+            live_files = (manifest.added_files_count or 0) + (manifest.existing_files_count or 0)
+            if 0 < live_files < SMALL_MANIFEST_FILES:
+                group = (manifest.partition_spec_id, manifest.content)
+                small.setdefault(group, []).append(manifest)
+            elif live_files:
+                kept += self._without([manifest], removed)
+        for manifests in small.values():
+            together = len(manifests) >= MERGED_MANIFESTS
+            groups = [manifests] if together else [[manifest] for manifest in manifests]
+            for group in groups:
+                kept += self._without(group, removed)
         return kept
 
-    def _rewritten(self, manifest: ManifestFile, removed: set[str]) -> ManifestFile:
-        entries = self.fetch_manifest_entry(manifest, discard_deleted=True)
-        with self._writer(self.spec(manifest.partition_spec_id), manifest.content) as writer:
-            for entry in entries:
-                if entry.data_file.file_path in removed:
-                    writer.delete(entry)
-                else:
-                    writer.existing(entry)
-        return writer.to_manifest_file()
+    def _without(
+        self, manifests: list[ManifestFile], removed: Mapping[str, set[str]]
+    ) -> list[ManifestFile]:
+        """``manifests`` as one without the removed files; a single one that has none stays."""
+        if len(manifests) == 1 and manifests[0].manifest_path not in removed:
+            return manifests
+        spec = self.spec(manifests[0].partition_spec_id)
+        with self._writer(spec, manifests[0].content) as writer:
+            for manifest in manifests:
+                paths = removed.get(manifest.manifest_path, set())
+                for entry in self.fetch_manifest_entry(manifest, discard_deleted=True):
+                    if entry.data_file.file_path in paths:
+                        writer.delete(entry)
+                    else:
+                        writer.existing(entry)
+        return [writer.to_manifest_file()]
 
     def _writer(self, spec: PartitionSpec, content: ManifestContent) -> ManifestWriter:
         kind = DeleteManifestWriter if content == ManifestContent.DELETES else ManifestWriterV2

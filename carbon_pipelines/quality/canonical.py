@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from carbon_pipelines.lake.arrow import compute as pc
 from carbon_pipelines.source.array_text import parse_array
 from carbon_pipelines.source.relation import SourceColumn, SourceType
 

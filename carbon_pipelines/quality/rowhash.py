@@ -6,6 +6,7 @@ comparison of sums. What does not: reading either end, and which rows differ.
 
 A bucket's sum is (rows, xor, total): a row lost, added, doubled or changed changes it unless 64-bit
 hashes collide. A row's hash covers its key, so values swapped between two rows do not cancel out.
+As in PostgreSQL, 0.0 and -0.0 count as equal, and so do all NaN.
 """
 
 from collections.abc import Mapping, Sequence

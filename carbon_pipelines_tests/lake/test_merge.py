@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from carbon_pipelines.errors import MissingPriorValueError
+from carbon_pipelines.lake import row_delta
 from carbon_pipelines.lake.merge import Merge, MergeHooks
 from carbon_pipelines.lake.state import load_progress
 from carbon_pipelines.source.position import Position
@@ -244,3 +245,20 @@ def test_merging_batches_gives_what_their_changes_give_one_at_a_time(
             table.merge(events)
 
     assert table.rows() == [(key, *row) for key, row in sorted(rows.items())]
+
+
+def test_the_number_of_manifests_stays_bounded_however_many_merges_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(row_delta, "MERGED_MANIFESTS", 4)
+    table = lake(tmp_path)
+
+    for turn in range(14):
+        table.merge(
+            [{"op": "c", "after": row(100 + turn, "new")}, {"op": "u", "after": row(2, "x")}]
+        )
+
+    snapshot = table.fresh().current_snapshot()
+    assert snapshot is not None
+    assert len(snapshot.manifests(table.table.io)) <= 2 * 4 + 2
+    assert len(table.rows()) == 17
