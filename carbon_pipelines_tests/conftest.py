@@ -20,6 +20,11 @@ from carbon_pipelines.embedded.endpoints import cache_directory
 from carbon_pipelines.embedded.stack import Stack
 
 
+settings.register_profile("usual", max_examples=50, deadline=None)
+settings.register_profile("nightly", max_examples=1_000, deadline=None)
+settings.load_profile("nightly" if os.environ.get("CARBON_NIGHTLY") == "1" else "usual")
+
+
 @dataclass(frozen=True, slots=True)
 class SourceDatabase:
     """A database of the stack's PostgreSQL that one test has for itself."""

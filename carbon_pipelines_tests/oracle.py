@@ -15,10 +15,13 @@ Only facts of representation are normalised (``_source_text``, ``_source_value``
 Infinite dates and timestamps need nothing: both of DuckDB's readers give ``infinity``.
 """
 
+import atexit
+import shutil
 from collections.abc import Generator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 
 import duckdb
 import duckdb_extension_avro
@@ -47,19 +50,17 @@ class _S3(ArrowFSWrapper):
 def oracle(endpoints: Endpoints) -> Generator[duckdb.DuckDBPyConnection]:
     """A DuckDB that reads both ends."""
     lake = endpoints.lake
-    with TemporaryDirectory(prefix="carbon-oracle-") as directory:
+    with TemporaryDirectory(prefix="carbon-oracle-") as spill:
         engine = duckdb.connect(
             config={
-                "extension_directory": directory,
+                "extension_directory": _extensions(),
                 "threads": 2,
                 "memory_limit": "1GB",
-                "temp_directory": f"{directory}/spill",
+                "temp_directory": spill,
             }
         )
         try:
-            for name, package in _EXTENSIONS.items():
-                (file,) = Path(package.__file__).parent.rglob("*.duckdb_extension")
-                engine.execute(f"INSTALL '{file}'")
+            for name in _EXTENSIONS:
                 engine.execute(f"LOAD {name}")
             engine.execute("SET TimeZone = 'UTC'")
             store = S3FileSystem(
@@ -72,6 +73,18 @@ def oracle(endpoints: Endpoints) -> Generator[duckdb.DuckDBPyConnection]:
             yield engine
         finally:
             engine.close()
+
+
+@cache
+def _extensions() -> str:
+    """A directory with DuckDB's extensions from their wheels, made once a process."""
+    directory = mkdtemp(prefix="carbon-oracle-extensions-")
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    with duckdb.connect(config={"extension_directory": directory}) as engine:
+        for package in _EXTENSIONS.values():
+            (file,) = Path(package.__file__).parent.rglob("*.duckdb_extension")
+            engine.execute(f"INSTALL '{file}'")
+    return directory
 
 
 def lake_rows(

@@ -37,7 +37,6 @@ from pyiceberg.typedef import EMPTY_DICT
 
 from carbon_pipelines.lake.table_files import LiveFile
 
-
 MERGED_MANIFESTS = 32
 """Small manifests of one kind and spec that are written together as soon as there are so many."""
 SMALL_MANIFEST_FILES = 1_000
@@ -155,8 +154,8 @@ class RowDelta(_SnapshotProducer["RowDelta"]):
     def _kept_manifests(self) -> list[ManifestFile]:
         """The plan's manifests; those that list a removed file are rewritten without it.
 
-        Small ones are written together once there are many, so that reading the thousandth snapshot's
-        manifests takes what the tenth's did.
+        Small ones are written together once there are many, so that reading the thousandth
+        snapshot's manifests takes what the tenth's did.
         """
         removed: dict[str, set[str]] = {}
         for live in (*self._changes.removed_data, *self._changes.removed_deletes):

@@ -4,8 +4,8 @@ What belongs here: the plan, which can be shown, and its steps in order. What do
 that it is needed (``stream/resume.py``) and copying (``first_copy.py``).
 
 The order: the topics go first, progress with them, so that capture begins anew; then each table is
-copied, and only then replaced. A crash in between leaves tables that refuse to merge (their topic is
-another one) until "carbon recopy" or this is run again.
+copied, and only then replaced. A crash in between leaves tables that refuse to merge (their topic
+is another one) until "carbon recopy" or this is run again.
 """
 
 from collections.abc import Callable, Iterator

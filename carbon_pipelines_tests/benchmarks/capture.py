@@ -13,25 +13,22 @@ import os
 import resource
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 
 import click
 import psycopg
 
 from carbon_pipelines.catalog.database import DatabaseSpec
 from carbon_pipelines.catalog.table import TableSpec
-from carbon_pipelines.embedded.endpoints import cache_directory, resolve_endpoints
+from carbon_pipelines.embedded.endpoints import resolve_endpoints
 from carbon_pipelines.embedded.stack import Stack
 from carbon_pipelines.stream.capture import Capture
 from carbon_pipelines.stream.consumer import load_topic_state, read_batches
 from carbon_pipelines.stream.drain import drain
 from carbon_pipelines.stream.topics import delete_topics, topic_of
+from carbon_pipelines_tests.benchmarks.stack import running_stack
 
 DATABASE = "benchmark_capture"
 ROWS_PER_TRANSACTION = 1_000
@@ -65,22 +62,6 @@ def declaration() -> DatabaseSpec:
         description="Readings to be captured.",
     )
     return DatabaseSpec(name=DATABASE, owner="team:benchmarks", tables=(table,))
-
-
-@contextmanager
-def running_stack() -> Iterator[Stack]:
-    home = os.environ.get("CARBON_HOME")
-    if home:
-        yield Stack(Path(home), cache_directory(os.environ))
-        return
-    with tempfile.TemporaryDirectory(prefix="carbon-benchmark-") as temporary:
-        os.environ["CARBON_HOME"] = temporary
-        stack = Stack(Path(temporary), cache_directory(os.environ))
-        stack.up(lambda line: click.echo(line, err=True))
-        try:
-            yield stack
-        finally:
-            stack.down(lambda _: None)
 
 
 def capture_until(lsn: int) -> dict[str, float]:

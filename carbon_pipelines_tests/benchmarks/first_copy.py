@@ -24,8 +24,9 @@ from carbon_pipelines_tests.benchmarks.stack import running_stack
 from carbon_pipelines_tests.lake.local_lake import table_spec
 
 TABLE = """
-CREATE TABLE t (id bigint PRIMARY KEY, name text, amount numeric(12, 2), ts timestamptz, payload jsonb,
-                active boolean, d1 double precision, d2 double precision, qty int, status text)
+CREATE TABLE t (id bigint PRIMARY KEY, name text, amount numeric(12, 2), ts timestamptz, payload
+jsonb,                 active boolean, d1 double precision, d2 double precision, qty int, status
+text)
 """
 ROWS = """
 INSERT INTO t SELECT g, 'customer-' || (g * 7919 % 1000000007), (g % 1000000) / 100.0,

@@ -1,10 +1,10 @@
-"""From Kafka to committed: 500,000 mixed changes into 5,000,000 rows on S3, `table.upsert` beside it.
+"""From Kafka to committed: 500,000 mixed changes into 5,000,000 rows on S3; `table.upsert` beside.
 
     python -m carbon_pipelines_tests.benchmarks.merge [--rows N] [--changes N] [--peer]
 
 Each leg is a process of its own. CPU-seconds are of that process, after imports, threads included
-(librdkafka's too). What belongs here: making the table and the topic, and measuring. The stack is the
-one in CARBON_HOME if that is set, else a temporary one.
+(librdkafka's too). What belongs here: making the table and the topic, and measuring. The stack is
+the one in CARBON_HOME if that is set, else a temporary one.
 """
 
 import argparse
@@ -209,27 +209,41 @@ def envelopes(arguments: argparse.Namespace) -> Iterator[bytes]:
     new = arguments.rows + np.arange(arguments.changes - len(old))
     order = r.permutation(arguments.changes)
     ids = np.concatenate([old, new])[order]
-    kinds = np.concatenate(
-        [np.arange(len(old)) < arguments.changes // 10, np.full(len(new), 2)]
-    )[order]
+    kinds = np.concatenate([np.arange(len(old)) < arguments.changes // 10, np.full(len(new), 2)])[
+        order
+    ]
     for number, (key, kind) in enumerate(zip(ids.tolist(), kinds.tolist(), strict=True)):
-        before, after, op = "null", "null", "d"
-        if kind == 1:
-            before = '{"id":%d}' % key
-        else:
-            op = "c" if kind == 2 else "u"
-            after = (
-                '{"id":%d,"name":"customer-%d","amount":"%d.%02d","ts":"2024-03-%02d 10:00:00.5+00",'
-                '"payload":"{\\"k\\":\\"%d\\"}","active":true,"d1":0.5123,"d2":%d.25,"qty":%d,'
-                '"status":"paid"}'
-                % (key, number, key % 9999, number % 100, 1 + key % 28, key, number, key % 100)
-            )
-        yield (
-            '{"before":%s,"after":%s,"source":{"connector":"carbon","db":"bench","schema":"public",'
-            '"table":"t","txId":%d,"lsn":%d,"commit_lsn":%d,"ordinal":1,"schema_version":1},'
-            '"op":"%s","ts_ms":1700000000000}'
-            % (before, after, 700 + number, 10_000 + number, 10_000 + number, op)
-        ).encode()
+        source = {
+            "connector": "carbon",
+            "db": "bench",
+            "schema": "public",
+            "table": "t",
+            "txId": 700 + number,
+            "lsn": 10_000 + number,
+            "commit_lsn": 10_000 + number,
+            "ordinal": 1,
+            "schema_version": 1,
+        }
+        row = {
+            "id": key,
+            "name": f"customer-{number}",
+            "amount": f"{key % 9999}.{number % 100:02d}",
+            "ts": f"2024-03-{1 + key % 28:02d} 10:00:00.5+00",
+            "payload": f'{{"k":"{key}"}}',
+            "active": True,
+            "d1": 0.5123,
+            "d2": number + 0.25,
+            "qty": key % 100,
+            "status": "paid",
+        }
+        body = {
+            "before": {"id": key} if kind == 1 else None,
+            "after": None if kind == 1 else row,
+            "source": source,
+            "op": {0: "u", 1: "d", 2: "c"}[kind],
+            "ts_ms": 1_700_000_000_000,
+        }
+        yield json.dumps(body, separators=(",", ":")).encode()
 
 
 def merge_leg(endpoints: Endpoints, arguments: argparse.Namespace) -> None:

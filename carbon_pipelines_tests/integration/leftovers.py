@@ -20,4 +20,6 @@ def unreferenced_files(table: Table) -> list[str]:
     )
     prefix = table.location().removeprefix("s3://") + "/data"
     found = store.get_file_info(FileSelector(prefix, recursive=True))
-    return sorted(f"s3://{f.path}" for f in found if f.is_file and f"s3://{f.path}" not in referenced)
+    return sorted(
+        f"s3://{f.path}" for f in found if f.is_file and f"s3://{f.path}" not in referenced
+    )

@@ -1,9 +1,9 @@
 """A small database under load, and an account of every change that it committed.
 
 What belongs here: tables with a single key, a composite key and a TOAST column, random transactions
-on them, and triggers that write one audit row for each change in the same transaction. What does not:
-capture, merging and comparing. A connection that breaks is opened again; whether its transaction was
-committed is the audit's to tell.
+on them, and triggers that write one audit row for each change in the same transaction. What does
+not: capture, merging and comparing. A connection that breaks is opened again; whether its
+transaction was committed is the audit's to tell.
 """
 
 import random
@@ -18,20 +18,19 @@ CREATE TABLE reading (meter int, hour int, value double precision, PRIMARY KEY (
 CREATE TABLE party (id bigint PRIMARY KEY, n int, doc text);
 INSERT INTO credit SELECT g, 'issued', g, now() FROM generate_series(1, 3000) g;
 INSERT INTO reading SELECT m, h, m * h FROM generate_series(1, 30) m, generate_series(1, 100) h;
-INSERT INTO party SELECT g, 0, (SELECT string_agg(md5(g::text || i), '') FROM generate_series(1, 120) i)
-  FROM generate_series(1, 400) g;
+INSERT INTO party
+  SELECT g, 0, (SELECT string_agg(md5(g::text || i), '') FROM generate_series(1, 120) i)
+    FROM generate_series(1, 400) g;
 CREATE TABLE audit (number bigserial, relation text, op text, key text, xid bigint);
+CREATE FUNCTION key_of(relation text, r jsonb) RETURNS text LANGUAGE sql AS $$
+  SELECT CASE relation WHEN 'reading' THEN concat(r->>'meter', ' ', r->>'hour') ELSE r->>'id' END
+$$;
 CREATE FUNCTION audit() RETURNS trigger LANGUAGE plpgsql AS $$
-DECLARE xid bigint := pg_current_xact_id()::text::numeric % 4294967296; old_key text; new_key text;
+DECLARE
+  xid bigint := pg_current_xact_id()::text::numeric % 4294967296;
+  old_key text := CASE WHEN TG_OP <> 'INSERT' THEN key_of(TG_TABLE_NAME, to_jsonb(OLD)) END;
+  new_key text := CASE WHEN TG_OP <> 'DELETE' THEN key_of(TG_TABLE_NAME, to_jsonb(NEW)) END;
 BEGIN
-  IF TG_OP <> 'INSERT' THEN
-    old_key := CASE TG_TABLE_NAME WHEN 'reading' THEN to_jsonb(OLD)->>'meter' || ' ' || (to_jsonb(OLD)->>'hour')
-                    ELSE to_jsonb(OLD)->>'id' END;
-  END IF;
-  IF TG_OP <> 'DELETE' THEN
-    new_key := CASE TG_TABLE_NAME WHEN 'reading' THEN to_jsonb(NEW)->>'meter' || ' ' || (to_jsonb(NEW)->>'hour')
-                    ELSE to_jsonb(NEW)->>'id' END;
-  END IF;
   IF TG_OP = 'DELETE' OR (TG_OP = 'UPDATE' AND old_key <> new_key) THEN
     INSERT INTO audit (relation, op, key, xid) VALUES (TG_TABLE_NAME, 'd', old_key, xid);
   END IF;
@@ -41,12 +40,15 @@ BEGIN
   END IF;
   RETURN NULL;
 END $$;
-CREATE TRIGGER audit AFTER INSERT OR UPDATE OR DELETE ON credit FOR EACH ROW EXECUTE FUNCTION audit();
-CREATE TRIGGER audit AFTER INSERT OR UPDATE OR DELETE ON reading FOR EACH ROW EXECUTE FUNCTION audit();
-CREATE TRIGGER audit AFTER INSERT OR UPDATE OR DELETE ON party FOR EACH ROW EXECUTE FUNCTION audit();
 """
-
+TRIGGER = """
+CREATE TRIGGER audit AFTER INSERT OR UPDATE OR DELETE ON {} FOR EACH ROW EXECUTE FUNCTION audit()
+"""
 KEYS = {"credit": ("id",), "reading": ("meter", "hour"), "party": ("id",)}
+
+
+SETUP = (SCHEMA, *(TRIGGER.format(name) for name in KEYS))
+"""Statements that make the database, each for one call."""
 
 
 class Load:

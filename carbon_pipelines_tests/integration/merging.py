@@ -2,8 +2,9 @@
 
     python -m carbon_pipelines_tests.integration.merging DATABASE [MOMENT NUMBER]
 
-MOMENT is before_write, after_write or after_commit; the process dies by SIGKILL at the NUMBERth time
-it passes there. Errors that may be retried are, as a supervisor would; any other ends it with status 3.
+MOMENT is before_write, after_write or after_commit; the process dies by SIGKILL at the NUMBERth
+time it passes there. Errors that may be retried are, as a supervisor would; any other ends it with
+status 3.
 """
 
 import os

@@ -1,7 +1,7 @@
 """A whole pipeline over one source database, for tests that look at its two ends.
 
-What belongs here: declaring tables, draining, syncing and comparing. What does not: what a test does
-to the source, and services (``conftest.py``).
+What belongs here: declaring tables, draining, syncing and comparing. What does not: what a test
+does to the source, and services (``conftest.py``).
 """
 
 from collections.abc import Callable, Sequence

@@ -25,7 +25,7 @@ from carbon_pipelines.stream.topics import topic_of
 from carbon_pipelines_tests.conftest import SourceDatabase
 from carbon_pipelines_tests.integration import merging
 from carbon_pipelines_tests.integration.leftovers import unreferenced_files
-from carbon_pipelines_tests.integration.market_load import KEYS, SCHEMA, Load
+from carbon_pipelines_tests.integration.market_load import KEYS, SETUP, Load
 from carbon_pipelines_tests.integration.pipeline import Pipeline
 
 pytestmark = pytest.mark.integration
@@ -44,7 +44,9 @@ class Supervised:
 
     def _start(self, more: tuple[str, ...]) -> subprocess.Popen[bytes]:
         with self._log.open("ab") as log:
-            return subprocess.Popen([*self._command, *more], env=self._environ, stdout=log, stderr=log)
+            return subprocess.Popen(
+                [*self._command, *more], env=self._environ, stdout=log, stderr=log
+            )
 
     def restart(self, *more: str) -> None:
         self.kill()
@@ -112,7 +114,7 @@ def test_killing_any_part_at_any_moment_loses_invents_and_doubles_nothing(
     seed = int(os.environ.get("CARBON_SEED", "7"))
     chance = random.Random(seed)
     pipeline = Pipeline(stack, source)
-    pipeline.execute(SCHEMA)
+    pipeline.execute(*SETUP)
     for name, key in KEYS.items():
         pipeline.declare(name, key)
     pipeline.drain()

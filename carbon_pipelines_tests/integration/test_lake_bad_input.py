@@ -1,4 +1,4 @@
-"""Bad input and broken surroundings: an error that says what, where, in which state and what next."""
+"""Bad input and broken surroundings: an error that says what, where, in which state, what next."""
 
 import os
 import time
@@ -133,9 +133,7 @@ def test_a_wrong_password_of_the_catalog_is_said_without_the_password(pipeline: 
     pipeline.drain()
     scheme, rest = pipeline.endpoints.lake.catalog_uri.split("://")
     user, address = rest.split(":", 1)[0], rest.rsplit("@", 1)[1]
-    wrong = _lake(
-        pipeline.endpoints, catalog_uri=f"{scheme}://{user}:wrong-and-secret@{address}"
-    )
+    wrong = _lake(pipeline.endpoints, catalog_uri=f"{scheme}://{user}:wrong-and-secret@{address}")
 
     with pytest.raises(LakeAuthenticationError) as error:
         sync_table(pipeline.tables["t"], pipeline.database, wrong)

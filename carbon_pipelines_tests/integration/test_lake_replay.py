@@ -1,4 +1,4 @@
-"""Merging random batches gives the table that PostgreSQL has after the same changes one at a time."""
+"""Merging random batches gives what PostgreSQL has after the same changes one at a time."""
 
 import tempfile
 from collections.abc import Sequence

@@ -15,14 +15,15 @@ pytestmark = [pytest.mark.integration, pytest.mark.trino]
 
 TABLE = """
 CREATE TYPE mood AS ENUM ('calm', 'hot');
-CREATE TABLE t (id bigint, part int, n smallint, amount numeric(12, 2), free numeric, f double precision,
-  flag boolean, word varchar(40), doc text, d date, tm time, ts timestamp, tz timestamptz, u uuid,
-  js jsonb, b bytea, m mood, ints int[], words text[], PRIMARY KEY (id, part));
+CREATE TABLE t (id bigint, part int, n smallint, amount numeric(12, 2), free numeric, f double
+precision,   flag boolean, word varchar(40), doc text, d date, tm time, ts timestamp, tz
+timestamptz, u uuid,   js jsonb, b bytea, m mood, ints int[], words text[], PRIMARY KEY (id, part));
 INSERT INTO t SELECT g, g % 3, g % 100, g * 1.25, g * 1.000001, g / 7.0, g % 2 = 0, 'word ' || g,
-  repeat(md5(g::text), 120), date '2020-01-01' + (g % 900)::int, time '01:02:03' + g * interval '1 ms',
-  timestamp '2020-01-01' + g * interval '1.5 s', timestamptz '2020-01-01 00:00+00' + g * interval '1 h',
-  gen_random_uuid(), jsonb_build_object('k', g), decode(md5(g::text), 'hex'), 'calm', ARRAY[g, NULL, 3],
-  ARRAY['a,b', NULL, '"q"'] FROM generate_series(1, 3000) g;
+  repeat(md5(g::text), 120), date '2020-01-01' + (g % 900)::int, time '01:02:03' + g * interval '1
+  ms', timestamp '2020-01-01' + g * interval '1.5 s', timestamptz '2020-01-01 00:00+00' + g *
+  interval '1 h', gen_random_uuid(), jsonb_build_object('k', g), decode(md5(g::text), 'hex'),
+  'calm', ARRAY[g, NULL,
+  3], ARRAY['a,b', NULL, '"q"'] FROM generate_series(1, 3000) g;
 """
 
 

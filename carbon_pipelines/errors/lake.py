@@ -1,0 +1,170 @@
+"""Errors of Iceberg tables.
+
+What belongs here: classes and their sentences, as ``errors/__init__.py`` says for all of them.
+"""
+
+from carbon_pipelines.errors.root import CarbonPipelinesError
+
+
+class LakeError(CarbonPipelinesError):
+    """An Iceberg table refused a change."""
+
+
+class LakeUnavailableError(LakeError):
+    """The catalog or the object store does not answer."""
+
+    retryable = True
+
+    def __init__(self, what: str, reason: str) -> None:
+        self.what, self.reason = what, reason
+        super().__init__(
+            f"{what} does not answer: {reason}. The tables stand as they did; what was written for "
+            "this commit is unreferenced. Check the address in CARBON_LAKE_* and that the bucket "
+            'exists (locally: "carbon up" repairs the stack), then run again.'
+        )
+
+
+class LakeAuthenticationError(LakeError):
+    """The catalog or the object store refuses our credentials."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        super().__init__(
+            f"{what} refuses our credentials. Nothing was written. Correct the keys in "
+            "CARBON_LAKE_S3_ACCESS_KEY, CARBON_LAKE_S3_SECRET_KEY or CARBON_LAKE_CATALOG_URI "
+            "and run again."
+        )
+
+
+class UnsupportedTypeError(LakeError):
+    """A PostgreSQL type has no Iceberg type."""
+
+    def __init__(self, type_name: str, column: str = "", table: str = "") -> None:
+        self.type_name, self.column, self.table = type_name, column, table
+        where = f"{table}.{column} has type {type_name}" if column else f"type {type_name}"
+        super().__init__(
+            f"{where}, which has no Iceberg type. Nothing was created. Leave the column out with "
+            '"protect: drop" in its declaration, or cast it in the source.'
+        )
+
+
+class UnrepresentableValueError(LakeError):
+    """A value has no place in its column's type."""
+
+    def __init__(self, column: str, type_name: str, value: str) -> None:
+        self.column, self.type_name, self.value = column, type_name, value
+        shown = value if len(value) <= 80 else value[:77] + "..."
+        super().__init__(
+            f"column {column}: {shown!r} cannot be held exactly as {type_name}. The table stands "
+            "before the batch with this value and nothing is lost. Declare a wider type for the "
+            'column ("type: decimal(p,s)") or correct the source, then run "carbon recopy".'
+        )
+
+
+class UnsupportedSchemaChangeError(LakeError):
+    """A DDL cannot be followed in place."""
+
+    def __init__(self, table: str, change: str, version: int) -> None:
+        self.table, self.change, self.version = table, change, version
+        super().__init__(
+            f"{table}: schema version {version} {change}, which cannot be followed in place. The "
+            f'table stands before it; other tables go on. Run "carbon recopy {table}".'
+        )
+
+
+class ProgressMissingError(LakeError):
+    """Capture reached a point but its progress topic says nothing."""
+
+    def __init__(self, database: str) -> None:
+        self.database = database
+        super().__init__(
+            f"{database}: the progress topic is empty although capture has run; it was deleted or "
+            "compacted away. Nothing was copied. Materialize "
+            f'stream/{database} (or run "carbon capture {database}") and run again.'
+        )
+
+
+class SourceTableReplacedError(LakeError):
+    """A source table was dropped and another took its name."""
+
+    def __init__(self, table: str, copied_oid: int, found_oid: int) -> None:
+        self.table, self.copied_oid, self.found_oid = table, copied_oid, found_oid
+        super().__init__(
+            f"{table}: the source table was dropped and created again under the same name (oid "
+            f"{copied_oid} before, {found_oid} now). The lake stands at the old table's last "
+            f'change. Run "carbon recopy {table}" to follow the new one.'
+        )
+
+
+class WrongSourceError(LakeError):
+    """A table was made from another PostgreSQL."""
+
+    def __init__(self, table: str, expected: str, found: str) -> None:
+        self.table, self.expected, self.found = table, expected, found
+        super().__init__(
+            f"{table} was copied from the PostgreSQL with system identifier {expected}, but its "
+            f"database is now captured from {found}. Nothing was merged. Correct the DSN, or, if "
+            f'the move is meant, run "carbon recopy {table}".'
+        )
+
+
+class MissingPriorValueError(LakeError):
+    """An unchanged TOAST value has no row to be taken from."""
+
+    def __init__(self, table: str, columns: str, keys: str) -> None:
+        self.table, self.columns, self.keys = table, columns, keys
+        super().__init__(
+            f"{table}: an update left {columns} unchanged for key {keys}, but the lake holds no "
+            "such row and never writes a NULL in its place. The table stands before this batch. "
+            f'Run "carbon verify {table}" to see what else differs, then "carbon recopy {table}".'
+        )
+
+
+class CommitConflictError(LakeError):
+    """Another writer committed first; nothing was written."""
+
+    retryable = True
+
+    def __init__(self, table: str, attempts: int) -> None:
+        self.table, self.attempts = table, attempts
+        super().__init__(
+            f"{table}: other writers committed first {attempts} times in a row. Nothing of this "
+            "batch is in the table and its progress stands before it. Run again when they are done."
+        )
+
+
+class CommitUnknownError(LakeError):
+    """Whether a commit landed could not be told."""
+
+    retryable = True
+
+    def __init__(self, table: str, snapshot_id: int, reason: str) -> None:
+        self.table, self.snapshot_id, self.reason = table, snapshot_id, reason
+        super().__init__(
+            f"{table}: the commit of snapshot {snapshot_id} ended without an answer ({reason}) and "
+            "the catalog does not show it now. Run again: the next run starts from what the table "
+            "says, so the batch lands once whether or not this commit did."
+        )
+
+
+class StateMissingError(LakeError):
+    """No snapshot of the table carries our progress."""
+
+    def __init__(self, table: str) -> None:
+        self.table = table
+        super().__init__(
+            f"{table} has snapshots, but none of them carries carbon.position: it was written by "
+            "another tool, or the carrier expired. Nothing was changed. Run "
+            f'"carbon recopy {table}" to replace its rows, or give it another logical name.'
+        )
+
+
+class StateFormatError(LakeError):
+    """The progress was written by another format version."""
+
+    def __init__(self, table: str, found: str, known: str) -> None:
+        self.table, self.found, self.known = table, found, known
+        super().__init__(
+            f"{table}: progress of format version {found}, this program knows {known}. Nothing was "
+            "changed. Use a program at least as new as the one that wrote it."
+        )

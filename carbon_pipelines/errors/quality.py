@@ -1,0 +1,56 @@
+"""Errors of comparing, and of the demo.
+
+What belongs here: classes and their sentences, as ``errors/__init__.py`` says for all of them.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from carbon_pipelines.errors.root import CarbonPipelinesError
+
+
+class QualityError(CarbonPipelinesError):
+    """A comparison could not be made."""
+
+
+class NoConsistentPointError(QualityError):
+    """No round found source and lake at the same point, so nothing is known about the table."""
+
+    retryable = True
+
+    def __init__(self, table: str, reasons: Sequence[str]) -> None:
+        self.table = table
+        self.reasons = tuple(reasons)
+        last = self.reasons[-1] if self.reasons else "no round was made"
+        super().__init__(
+            f"{table}: {len(self.reasons)} rounds found no point at which source and lake could be "
+            f"compared; the last one: {last}. Nothing was compared, so nothing is known. Run "
+            f'"carbon verify {table}" again when nobody truncates, rewrites or alters the table.'
+        )
+
+
+class LakeUnreadableError(QualityError):
+    """DuckDB, which shares no code with our writer, cannot read a table snapshot."""
+
+    def __init__(self, table: str, snapshot_id: int, detail: str) -> None:
+        self.table = table
+        self.snapshot_id = snapshot_id
+        self.detail = detail
+        super().__init__(
+            f"{table}: DuckDB cannot read table snapshot {snapshot_id}: {detail.splitlines()[0]} "
+            f"The table is not verified. If a file is missing or damaged, run "
+            f'"carbon recopy {table}".'
+        )
+
+
+class DemoStageError(CarbonPipelinesError):
+    """A process that the demo started failed."""
+
+    def __init__(self, stage: str, state: str, log: Path) -> None:
+        self.stage = stage
+        self.state = state
+        self.log = log
+        super().__init__(
+            f"The demo's {stage} process failed: {state}. The stack is still running and nothing "
+            f"is lost. Read {log}, then run the demo again; it goes on from here."
+        )
