@@ -13,12 +13,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from hypothesis import settings
 from psycopg import conninfo, sql
 from trino.dbapi import Cursor, connect
 
 from carbon_pipelines.embedded.endpoints import cache_directory
 from carbon_pipelines.embedded.stack import Stack
-
 
 settings.register_profile("usual", max_examples=50, deadline=None)
 settings.register_profile("nightly", max_examples=1_000, deadline=None)
