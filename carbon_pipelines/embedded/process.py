@@ -11,6 +11,7 @@ import os
 import pwd
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -33,6 +34,16 @@ _LOG_ROTATE_BYTES = 16 * 1024 * 1024
 _DETACH = '"$@" >&2 </dev/null & echo $!'
 """Shell text: the part's parent ends at once, so it belongs to the system, not to this process.
 The shell's standard error is the log, its standard output tells us the pid."""
+
+
+_HEED_SIGNALS = """\
+import os, signal, sys
+for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+    signal.signal(number, signal.SIG_DFL)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+"""Python text: an ignored signal is inherited and no shell can change that. Whoever starts us in
+the background of a script would otherwise get parts that are deaf to SIGTERM."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +80,7 @@ def start(launch: Launch) -> ProcessRecord:
     _rotate(launch.log)
     with os.fdopen(os.open(launch.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)) as log:
         shell = subprocess.run(
-            ["/bin/sh", "-c", _DETACH, "sh", *launch.command],
+            [*_heeding(launch), "/bin/sh", "-c", _DETACH, "sh", *launch.command],
             cwd=launch.directory,
             env={**bare_environment(), **launch.environment},
             start_new_session=True,
@@ -81,6 +92,14 @@ def start(launch: Launch) -> ProcessRecord:
         )
     pid = int(shell.stdout)
     return ProcessRecord(pid=pid, started_at=_start_time(pid, launch), command=launch.command)
+
+
+def _heeding(launch: Launch) -> tuple[str, ...]:
+    """What to put before a command so that it heeds signals; another user may not reach our Python.
+
+    PostgreSQL, the part that runs as another user, sets every handler itself.
+    """
+    return () if launch.user else (sys.executable, "-I", "-S", "-c", _HEED_SIGNALS)
 
 
 def _start_time(pid: int, launch: Launch) -> float:

@@ -58,7 +58,6 @@ class SchemaFollower:
         self._catalog, self._spec, self._bootstrap = catalog, table, bootstrap
         self._until_lsn = until_lsn
         self._history: SchemaHistory | None = None
-        self._evolved: Table | None = None
         self.relations: dict[int, SourceRelation] = {}
         self.stop: Stop | None = None
         self.version = 0
@@ -76,7 +75,6 @@ class SchemaFollower:
         """Read the history and evolve ``table`` through every version that can be followed."""
         self._history = load_schema_history(self._bootstrap, self._spec.database)
         self.stop = None
-        table = self._evolved or table
         for position, relation in self._history.rows:
             if relation.oid == progress.relation_oid and relation.version <= self.version:
                 self.relations[relation.version] = relation
@@ -117,7 +115,6 @@ class SchemaFollower:
         table = evolve_table(self._catalog, table, relation, self._spec)
         self.relations[relation.version] = relation
         self.version = relation.version
-        self._evolved = table
         return table
 
 

@@ -1,5 +1,6 @@
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,3 +105,22 @@ def test_waiting_gives_up_after_the_time_it_was_given() -> None:
 
     assert not wait_until(lambda: False, timeout_seconds=3, sleep=sleep, clock=lambda: now)
     assert 3 <= now < 3.1
+
+
+def test_a_process_started_by_one_that_ignores_sigterm_heeds_it(tmp_path: Path) -> None:
+    code = (
+        "import signal, sys; from pathlib import Path;"
+        "from carbon_pipelines.embedded.process import Launch, start;"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+        "home = Path(sys.argv[1]);"
+        "print(start(Launch((sys.executable, '-c', 'import time; time.sleep(60)'),"
+        " home, home / 'log')).pid)"
+    )
+    started = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    process = psutil.Process(int(started.stdout))
+
+    process.terminate()
+
+    assert wait_until(lambda: has_ended(process), timeout_seconds=5)

@@ -58,9 +58,10 @@ class Stream:
         self.read_size = 3
         self.on_read: Callable[[int], None] = lambda _: None
 
-    def put(self, lsn: int, op: str, *, xid: int = 900, version: int = 1, **images: Any) -> None:
-        source = {"txId": xid, "commit_lsn": lsn, "ordinal": 1, "schema_version": version}
-        body = {"op": op, "before": None, "after": None, **images, "source": source}
+    def put(self, lsn: int, op: str, *, ordinal: int = 1, **more: Any) -> None:
+        xid, version = more.pop("xid", 900), more.pop("version", 1)
+        source = {"txId": xid, "commit_lsn": lsn, "ordinal": ordinal, "schema_version": version}
+        body = {"op": op, "before": None, "after": None, **more, "source": source}
         self.messages.append(json.dumps(body).encode())
 
     def marker(self) -> None:
@@ -188,13 +189,27 @@ def test_batches_are_cut_by_events_and_each_commit_says_where_it_ended(
 def test_events_that_the_table_has_already_change_nothing(lake: LocalLake, stream: Stream) -> None:
     stream.put(100, "u", after=row(1, "first"))
     stream.put(101, "u", after=row(1, "second"))
+    stream.put(101, "u", ordinal=2, after=row(1, "third"))
     run(lake)
     stream.put(100, "u", after=row(1, "first"))
+    stream.put(101, "u", after=row(1, "second"))
 
     run(lake)
 
-    assert lake.rows() == [(1, "second")]
-    assert (progress_of(lake).position, progress_of(lake).next_offset) == (Position(101, 1), 3)
+    assert lake.rows() == [(1, "third")]
+    assert (progress_of(lake).position, progress_of(lake).next_offset) == (Position(101, 2), 5)
+
+
+def test_the_rest_of_a_transaction_that_a_batch_cut_is_merged_with_the_next(
+    lake: LocalLake, stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catch_up, "BATCH_EVENTS", 3)
+    for ordinal in range(1, 6):
+        stream.put(100, "c", ordinal=ordinal, after=row(10 + ordinal, "new"))
+
+    assert run(lake).commits == 2
+
+    assert lake.rows("id") == [(1,), (11,), (12,), (13,), (14,), (15,)]
 
 
 def test_events_that_the_copy_holds_are_skipped_and_those_it_could_not_see_are_not(

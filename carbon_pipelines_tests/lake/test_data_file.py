@@ -146,6 +146,15 @@ def test_a_uuid_has_no_bounds_because_engines_order_uuids_differently(tmp_path: 
     assert (file.lower_bounds.keys(), file.upper_bounds.keys()) == ({2}, {2})
 
 
+def test_numbers_beside_a_nan_have_no_bounds_but_the_nan_is_counted(tmp_path: Path) -> None:
+    schema = Schema(NestedField(1, "x", DoubleType()), NestedField(2, "y", FloatType()))
+
+    file = written(tmp_path, [(1.0, 1.0), (math.nan, 2.0)], schema)
+
+    assert (file.lower_bounds.keys(), file.upper_bounds.keys()) == ({2}, {2})
+    assert file.nan_value_counts == {1: 1, 2: 0}
+
+
 def test_text_too_long_for_parquets_statistics_has_no_bounds(tmp_path: Path) -> None:
     schema = Schema(NestedField(1, "doc", StringType()))
 

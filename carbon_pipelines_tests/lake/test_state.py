@@ -61,6 +61,15 @@ def test_the_edge_of_the_copy_is_kept_until_the_position_is_past_it(
     )
 
 
+def test_an_event_at_the_copys_own_lsn_does_not_end_its_edge() -> None:
+    edge = CopyEdge(Visibility(3, 3, frozenset()), 100)
+    progress = replace(START, edge=edge)
+
+    edges = [progress.moved_to(Position(lsn, 1), 1, 1, 1).edge for lsn in (99, 100, 101)]
+
+    assert edges == [edge, edge, None]
+
+
 def test_progress_of_another_format_is_refused() -> None:
     properties = {**START.to_properties(), "carbon.format_version": "2"}
 
