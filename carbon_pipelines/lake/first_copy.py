@@ -21,11 +21,10 @@ Nothing of a copy is visible until it is whole. The order of steps that keeps it
 """
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-import pyarrow as pa
 from pyiceberg.catalog import Catalog
 from pyiceberg.manifest import DataFile
 from pyiceberg.schema import Schema
@@ -42,17 +41,15 @@ from carbon_pipelines.errors import (
     StateMissingError,
 )
 from carbon_pipelines.lake.catch_up import CatchUp
-from carbon_pipelines.lake.codec import decode_text_batch
 from carbon_pipelines.lake.commit import commit_files
 from carbon_pipelines.lake.connection import lake_errors, load_table
+from carbon_pipelines.lake.copy_range import RangeReader, check_identity
 from carbon_pipelines.lake.evolution import (
     SOURCE_COLUMNS,
-    arrow_schema,
-    captured_columns,
     plan_renewed_schema,
     source_columns_property,
 )
-from carbon_pipelines.lake.partitions import PartitionedWriter, file_target
+from carbon_pipelines.lake.partitions import file_target
 from carbon_pipelines.lake.row_delta import FileChanges
 from carbon_pipelines.lake.staging import (
     BRANCH,
@@ -65,20 +62,15 @@ from carbon_pipelines.lake.staging import (
 from carbon_pipelines.lake.state import CopyEdge, TableProgress
 from carbon_pipelines.lake.table_creation import create_table
 from carbon_pipelines.lake.table_files import load_table_files
-from carbon_pipelines.lake.types import copy_type
 from carbon_pipelines.source.connection import session
 from carbon_pipelines.source.copy import (
     CtidRange,
     ExportedSnapshot,
     load_relation_as_of,
     plan_table_ranges,
-    read_range,
 )
 from carbon_pipelines.source.relation import SourceRelation
-from carbon_pipelines.source.visibility import (
-    emit_marker,
-    wait_until_older_transactions_ended,
-)
+from carbon_pipelines.source.visibility import emit_marker, wait_until_older_transactions_ended
 from carbon_pipelines.stream.consumer import TopicState, load_topic_state
 from carbon_pipelines.stream.drain import wait_captured
 from carbon_pipelines.stream.progress import Progress, load_progress
@@ -166,6 +158,7 @@ class FirstCopy:
                     self._spec.source_schema,
                     self._spec.source_table,
                 )
+                check_identity(relation, self._spec)
                 table = self._prepare_table(relation)
                 edge = CopyEdge(snapshot.visibility, snapshot.insert_lsn)
                 staged = self._start(table, relation, edge, stream, topic)
@@ -202,8 +195,7 @@ class FirstCopy:
         """The copy to go on with under the snapshot of ``edge``, or a new one."""
         found = load_staged(table, self._spec.label)
         if found is not None and self._can_resume(found, relation, stream, topic):
-            done = f"{len(found.done)} of {len(found.ranges)} ranges are done"
-            self._report(f"{self._spec.label}: resuming, {done}")
+            self._report(f"{self._spec.label}: resuming after {len(found.done)} ranges")
             return replace(found, last_through_lsn=edge.through_lsn, snapshots=found.snapshots + 1)
         self._discard()
         progress = TableProgress(
@@ -251,12 +243,13 @@ class FirstCopy:
         if staged.done and todo == []:
             return table, staged
         table = self._reload()
+        reader = RangeReader(self._dsn, snapshot_id, relation, self._spec)
+        target = file_target(table, self._schema)
         with ThreadPoolExecutor(READERS) as pool:
-            futures: dict[Future[tuple[list[DataFile], int]], int] = {}
-            for index in todo:
-                first, end = staged.ranges[index]
-                pages = CtidRange(first, end)
-                futures[pool.submit(self._read_range, table, relation, pages, snapshot_id)] = index
+            futures = {
+                pool.submit(reader.copy, CtidRange(*staged.ranges[index]), target): index
+                for index in todo
+            }
             try:
                 for future in as_completed(futures):
                     files, rows = future.result()
@@ -269,20 +262,6 @@ class FirstCopy:
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
         return table, staged
-
-    def _read_range(
-        self, table: Table, relation: SourceRelation, pages: CtidRange, snapshot_id: str
-    ) -> tuple[list[DataFile], int]:
-        columns = captured_columns(relation, self._spec)
-        names = [column.name for column in columns]
-        direct = {c.name: kind for c in columns if (kind := copy_type(c.type)) is not None}
-        schema = arrow_schema(self._schema)
-        targets = {name: schema.field(name).type for name in names}
-        writer = PartitionedWriter(file_target(table, self._schema))
-        for batch in read_range(self._dsn, snapshot_id, relation, names, pages, direct):
-            typed = decode_text_batch(batch, targets)
-            writer.write(_complete(typed, schema))
-        return writer.close(), writer.rows
 
     def _stage(self, table: Table, staged: StagedCopy, files: Sequence[DataFile]) -> Table:
         """Put one range on the branch."""
@@ -317,14 +296,3 @@ class FirstCopy:
             f"{self._spec.label}: {len(staged.done)} of {len(staged.ranges)} ranges, "
             f"{self._rows:,} rows copied"
         )
-
-
-def _complete(batch: pa.RecordBatch, schema: pa.Schema) -> pa.Table:
-    """The batch in the table's column order, columns that the source has no more as NULLs."""
-    arrays = [
-        batch.column(field.name)
-        if field.name in batch.schema.names
-        else pa.nulls(batch.num_rows, field.type)
-        for field in schema
-    ]
-    return pa.Table.from_arrays(arrays, names=schema.names)

@@ -33,7 +33,7 @@ _KINDS = {
     "c": "a composite type",
 }
 _PERSISTENCE = {"u": "an unlogged table", "t": "a temporary table"}
-_IDENTITIES = {"d": "DEFAULT", "i": "USING INDEX", "f": "FULL", "n": "NOTHING"}
+IDENTITIES = {"d": "DEFAULT", "i": "USING INDEX", "f": "FULL", "n": "NOTHING"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,4 +295,4 @@ def missing_table(connection: SourceConnection, table: TableSpec) -> TableMissin
 def missing_key(table: TableSpec, facts: TableFacts) -> KeyMissingError:
     """The error for a table that was never published and has no replica identity."""
     label = f"{table.source_schema}.{table.source_table}"
-    return KeyMissingError(label, replica_identity=_IDENTITIES[facts.replica_identity])
+    return KeyMissingError(label, replica_identity=IDENTITIES[facts.replica_identity])

@@ -11,6 +11,7 @@ from carbon_pipelines.embedded.stack import Stack
 from carbon_pipelines.errors import (
     CaptureRunningError,
     CarbonPipelinesError,
+    KeyMissingError,
     SourceTableReplacedError,
     TopicReplacedError,
     UnsupportedSchemaChangeError,
@@ -403,3 +404,40 @@ def test_starting_over_beside_a_running_capture_is_refused_before_anything_is_de
         stop.set()
         running.join()
     assert pipeline.follow("t").committed is False
+
+
+def test_a_mirror_is_not_copied_while_its_key_is_gone(pipeline: Pipeline) -> None:
+    pipeline.follow("t")
+    pipeline.execute("ALTER TABLE t DROP CONSTRAINT t_pkey", "UPDATE t SET n = 50 WHERE id = 2")
+    pipeline.drain()
+
+    with pytest.raises(KeyMissingError, match="primary key"):
+        recopy_table(pipeline.tables["t"], pipeline.database, pipeline.endpoints)
+
+    pipeline.execute("ALTER TABLE t ADD PRIMARY KEY (id)")
+    pipeline.drain()
+    recopy_table(pipeline.tables["t"], pipeline.database, pipeline.endpoints)
+    pipeline.execute("UPDATE t SET n = 51 WHERE id = 2")
+    pipeline.follow("t")
+    assert pipeline.differences("t") == 0
+
+
+def test_a_copy_anew_follows_columns_dropped_renamed_and_retyped(pipeline: Pipeline) -> None:
+    pipeline.follow("t")
+    pipeline.execute(
+        "ALTER TABLE t RENAME doc TO words",
+        "ALTER TABLE t DROP COLUMN n",
+        "ALTER TABLE t ADD COLUMN n text DEFAULT 'seven'",
+        "ALTER TABLE t ADD COLUMN at timestamptz DEFAULT now()",
+        "UPDATE t SET n = 'eight' WHERE id = 8",
+    )
+    pipeline.drain()
+    with pytest.raises(UnsupportedSchemaChangeError):
+        pipeline.sync("t")
+
+    recopy_table(pipeline.tables["t"], pipeline.database, pipeline.endpoints)
+    pipeline.execute("UPDATE t SET n = 'nine', words = 'w' WHERE id = 9")
+    pipeline.follow("t")
+
+    assert [f.name for f in pipeline.iceberg("t").schema().fields] == ["id", "words", "n", "at"]
+    assert pipeline.differences("t") == 0

@@ -1,0 +1,73 @@
+"""Copying one range of a source table into data files.
+
+What belongs here: COPY's text to typed columns to Parquet, in bounded memory, and whether a table
+can be mirrored at all. What does not: which ranges, and what becomes of the files
+(``first_copy.py``).
+"""
+
+import pyarrow as pa
+from pyiceberg.manifest import DataFile
+
+from carbon_pipelines.catalog.table import TableSpec
+from carbon_pipelines.errors import KeyMissingError
+from carbon_pipelines.lake.codec import decode_text_batch
+from carbon_pipelines.lake.data_file import FileTarget
+from carbon_pipelines.lake.evolution import arrow_schema, captured_columns
+from carbon_pipelines.lake.partitions import PartitionedWriter
+from carbon_pipelines.lake.types import copy_type
+from carbon_pipelines.source.copy import CtidRange, read_range
+from carbon_pipelines.source.preflight import IDENTITIES
+from carbon_pipelines.source.relation import SourceRelation
+
+
+class RangeReader:
+    """Copies ranges of one table as one source snapshot saw it; may be used by several threads."""
+
+    def __init__(
+        self, dsn: str, snapshot_id: str, relation: SourceRelation, table: TableSpec
+    ) -> None:
+        self._dsn, self._snapshot_id, self._relation = dsn, snapshot_id, relation
+        columns = captured_columns(relation, table)
+        self._names = [column.name for column in columns]
+        self._direct = {c.name: kind for c in columns if (kind := copy_type(c.type)) is not None}
+
+    def copy(self, pages: CtidRange, target: FileTarget) -> tuple[list[DataFile], int]:
+        """Copy one range; nothing refers to the files yet.
+
+        Returns:
+            The data files, one for each partition touched, and the number of rows.
+
+        Raises:
+            RelationRewrittenError: The table is not what the snapshot saw; start again.
+            UnrepresentableValueError: A value has no place in its column.
+        """
+        schema = arrow_schema(target.schema)
+        targets = {name: schema.field(name).type for name in self._names}
+        writer = PartitionedWriter(target)
+        for batch in read_range(
+            self._dsn, self._snapshot_id, self._relation, self._names, pages, self._direct
+        ):
+            writer.write(_complete(decode_text_batch(batch, targets), schema))
+        return writer.close(), writer.rows
+
+
+def check_identity(relation: SourceRelation, table: TableSpec) -> None:
+    """A mirror needs a replica identity: without one, updates and deletes are never sent.
+
+    Raises:
+        KeyMissingError: The owner dropped it.
+    """
+    identity = relation.replica_identity
+    if table.mode == "mirror" and not relation.identity_columns and identity != "f":
+        raise KeyMissingError(relation.label, replica_identity=IDENTITIES[identity])
+
+
+def _complete(batch: pa.RecordBatch, schema: pa.Schema) -> pa.Table:
+    """The batch in the table's column order, columns that the source has no more as NULLs."""
+    arrays = [
+        batch.column(field.name)
+        if field.name in batch.schema.names
+        else pa.nulls(batch.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.Table.from_arrays(arrays, names=schema.names)
