@@ -21,7 +21,6 @@ FORMAT_VERSION = "1"
 """Version of the ``carbon.*`` properties that this program writes and reads."""
 CREATED = "carbon.created"
 """Marks the empty snapshot that a new table begins with: nothing was copied yet."""
-_PREFIX = "carbon."
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +157,3 @@ def created_properties() -> dict[str, str]:
         "carbon.position": str(Position(0, 0)),
         CREATED: "true",
     }
-
-
-def carried_forward(properties: Mapping[str, str]) -> dict[str, str]:
-    """The ``carbon.*`` properties of a summary, for a commit that makes no progress of its own."""
-    return {name: value for name, value in properties.items() if name.startswith(_PREFIX)}
