@@ -103,15 +103,20 @@ class SchemaFollower:
     def _concerns(self, relation: SourceRelation, progress: TableProgress) -> bool:
         if relation.oid == progress.relation_oid:
             return not relation.dropped
-        same_name = (relation.schema, relation.name) == (
-            self._spec.source_schema,
-            self._spec.source_table,
-        )
-        return same_name and relation.version > progress.schema_version and not relation.dropped
+        newer = relation.version > progress.schema_version
+        return newer and self._has_declared_name(relation) and not relation.dropped
+
+    def _has_declared_name(self, relation: SourceRelation) -> bool:
+        declared = (self._spec.source_schema, self._spec.source_table)
+        return (relation.schema, relation.name) == declared
 
     def _follow(self, table: Table, relation: SourceRelation, progress: TableProgress) -> Table:
         if relation.oid != progress.relation_oid:
             raise SourceTableReplacedError(self._spec.label, progress.relation_oid, relation.oid)
+        if not self._has_declared_name(relation):
+            # capture goes by names: what happens under another one is not in the topic
+            change = f"calls the table {relation.label}, so that changes of its rows go unseen"
+            raise UnsupportedSchemaChangeError(self._spec.label, change, relation.version)
         table = evolve_table(self._catalog, table, relation, self._spec)
         self.relations[relation.version] = relation
         self.version = relation.version

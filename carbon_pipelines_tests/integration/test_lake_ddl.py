@@ -1,0 +1,62 @@
+"""What DDL does to a table that is captured: followed at its place, or stopped and copied anew."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from carbon_pipelines.embedded.stack import Stack
+from carbon_pipelines.errors import UnsupportedSchemaChangeError
+from carbon_pipelines.lake.recopy import recopy_table
+from carbon_pipelines_tests.conftest import SourceDatabase
+from carbon_pipelines_tests.integration.pipeline import Pipeline
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def pipeline(stack: Stack, source: SourceDatabase) -> Iterator[Pipeline]:
+    made = Pipeline(stack, source)
+    made.execute(
+        "CREATE TABLE t (id bigint PRIMARY KEY, n int, doc text)",
+        "INSERT INTO t SELECT g, g % 10, 'row ' || g FROM generate_series(1, 200) g",
+    )
+    made.declare("t")
+    made.follow("t")
+    yield made
+    made.close()
+
+
+def recopy(pipeline: Pipeline) -> None:
+    recopy_table(pipeline.tables["t"], pipeline.database, pipeline.endpoints)
+
+
+@pytest.mark.parametrize(
+    ("away", "elsewhere", "back"),
+    [
+        ("ALTER TABLE t RENAME TO u", "u", "ALTER TABLE u RENAME TO t"),
+        ("ALTER TABLE t SET SCHEMA other", "other.t", "ALTER TABLE other.t SET SCHEMA public"),
+    ],
+)
+def test_what_happens_under_another_name_is_never_lost_in_silence(
+    pipeline: Pipeline, away: str, elsewhere: str, back: str
+) -> None:
+    pipeline.execute(
+        "CREATE SCHEMA other",
+        "UPDATE t SET n = 70 WHERE id = 7",
+        away,
+        f"UPDATE {elsewhere} SET n = 80 WHERE id = 8",
+        f"DELETE FROM {elsewhere} WHERE id = 9",
+        back,
+        "UPDATE t SET n = 100 WHERE id = 10",
+    )
+
+    pipeline.drain()
+    with pytest.raises(UnsupportedSchemaChangeError, match=f"{elsewhere},.* recopy"):
+        pipeline.sync("t")
+    before = pipeline.iceberg("t").scan("n > 9").to_arrow().column("n").to_pylist()
+    recopy(pipeline)
+    pipeline.execute("UPDATE t SET n = 110 WHERE id = 11")
+    pipeline.follow("t")
+
+    assert before == [70]
+    assert pipeline.differences("t") == 0
