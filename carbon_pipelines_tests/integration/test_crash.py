@@ -3,19 +3,14 @@
 import json
 import os
 import random
-import signal
-import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
 import psycopg
 import pytest
-import yaml
 from confluent_kafka import Consumer, TopicPartition
 
 from carbon_pipelines.embedded.stack import Stack
@@ -23,85 +18,19 @@ from carbon_pipelines.quality.reconcile import verify_table
 from carbon_pipelines.stream.consumer import load_topic_state
 from carbon_pipelines.stream.topics import topic_of
 from carbon_pipelines_tests.conftest import SourceDatabase
-from carbon_pipelines_tests.integration import merging
 from carbon_pipelines_tests.integration.leftovers import unreferenced_files
 from carbon_pipelines_tests.integration.market_load import KEYS, SETUP, Load
 from carbon_pipelines_tests.integration.pipeline import Pipeline
+from carbon_pipelines_tests.integration.supervised import (
+    VICTIMS,
+    Supervised,
+    pipeline_processes,
+    strike,
+)
 
 pytestmark = pytest.mark.integration
 
-MOMENTS = ("before_write", "after_write", "after_commit")
-VICTIMS = ("capture", *MOMENTS, "kafka", "postgres", "s3")
 ROUNDS = 30 if os.environ.get("CARBON_NIGHTLY") else len(VICTIMS)
-
-
-class Supervised:
-    """A process that is started again whenever it has ended, as a Deployment would."""
-
-    def __init__(self, command: list[str], environ: dict[str, str], log: Path) -> None:
-        self._command, self._environ, self._log = command, environ, log
-        self.process = self._start(())
-
-    def _start(self, more: tuple[str, ...]) -> subprocess.Popen[bytes]:
-        with self._log.open("ab") as log:
-            return subprocess.Popen(
-                [*self._command, *more], env=self._environ, stdout=log, stderr=log
-            )
-
-    def restart(self, *more: str) -> None:
-        self.kill()
-        self.process = self._start(more)
-
-    def keep(self) -> None:
-        if self.process.poll() is not None:
-            assert self.process.returncode != merging.FATAL, self._log.read_text()[-3000:]
-            self.process = self._start(())
-
-    def kill(self) -> None:
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-
-
-@contextmanager
-def pipeline_processes(
-    stack: Stack, pipeline: Pipeline, directory: Path
-) -> Iterator[tuple[Supervised, Supervised]]:
-    """A capture and a merging process, found by their environment as in production."""
-    environ = {
-        **os.environ,
-        "CARBON_HOME": str(stack.home),
-        "CARBON_CATALOG_DIR": str(_write_catalog(pipeline, directory)),
-    }
-    python = sys.executable
-    capture = Supervised(
-        [python, "-m", "carbon_pipelines.cli", "capture", pipeline.name],
-        environ,
-        directory / "capture.log",
-    )
-    merge = Supervised(
-        [python, "-m", merging.__name__, pipeline.name], environ, directory / "merge.log"
-    )
-    try:
-        yield capture, merge
-    finally:
-        capture.kill()
-        merge.kill()
-
-
-def _write_catalog(pipeline: Pipeline, directory: Path) -> Path:
-    tables = directory / "catalog" / pipeline.name
-    tables.mkdir(parents=True)
-    (tables / "_database.yaml").write_text(yaml.safe_dump({"owner": "team:tests"}))
-    for name, key in KEYS.items():
-        document = {
-            "source_table": name,
-            "key": list(key),
-            "freshness": "15m",
-            "description": f"Table {name}.",
-        }
-        (tables / f"{name}.yaml").write_text(yaml.safe_dump(document))
-    return tables.parent
 
 
 @pytest.mark.timeout(1800)
@@ -128,7 +57,7 @@ def test_killing_any_part_at_any_moment_loses_invents_and_doubles_nothing(
         Load(pipeline.dsn, seed=seed) as load,
     ):
         for victim in victims:
-            _strike(victim, stack, capture, merge, chance)
+            strike(victim, stack, capture, merge, chance)
             for process in (capture, merge):
                 process.keep()
             _wait_for_commit(pipeline, (capture, merge))
@@ -150,23 +79,6 @@ def test_killing_any_part_at_any_moment_loses_invents_and_doubles_nothing(
             sys.stdout.write(f"\n{name}: {len(left)} files left by killed writers\n")
             sys.stdout.writelines(f"  {path}\n" for path in left)
     pipeline.close()
-
-
-def _strike(
-    victim: str, stack: Stack, capture: Supervised, merge: Supervised, chance: random.Random
-) -> None:
-    """Kill one part at a random moment, and repair what does not start by itself."""
-    if victim in MOMENTS:
-        merge.restart(victim, str(chance.randint(1, 4)))
-        merge.process.wait(timeout=60)
-        return
-    time.sleep(chance.uniform(0.3, 1.5))
-    if victim == "capture":
-        capture.kill()
-        return
-    stack.kill(victim)
-    time.sleep(chance.uniform(0.0, 0.5))
-    stack.up(lambda _: None)
 
 
 def _wait_for_commit(pipeline: Pipeline, processes: tuple[Supervised, ...]) -> None:

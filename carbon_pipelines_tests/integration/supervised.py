@@ -1,0 +1,123 @@
+"""Processes of a pipeline that are started again whenever they end, and ways to end them.
+
+What belongs here: a capture and a merging process over a pipeline's declarations, and killing any
+part of the whole. What does not: load on the source and what has to be true afterwards.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+
+from carbon_pipelines.catalog.table import TableSpec
+from carbon_pipelines.embedded.stack import Stack
+from carbon_pipelines_tests.integration import merging
+from carbon_pipelines_tests.integration.pipeline import Pipeline
+
+MOMENTS = ("before_write", "after_write", "after_commit")
+VICTIMS = ("capture", *MOMENTS, "kafka", "postgres", "s3")
+
+
+class Supervised:
+    """A process that is started again whenever it has ended, as a Deployment would."""
+
+    def __init__(self, command: list[str], environ: dict[str, str], log: Path) -> None:
+        self._command, self._environ, self._log = command, environ, log
+        self.process = self._start(())
+
+    def _start(self, more: tuple[str, ...]) -> subprocess.Popen[bytes]:
+        with self._log.open("ab") as log:
+            return subprocess.Popen(
+                [*self._command, *more], env=self._environ, stdout=log, stderr=log
+            )
+
+    def restart(self, *more: str) -> None:
+        """Kill it and start it anew, with more arguments."""
+        self.kill()
+        self.process = self._start(more)
+
+    def keep(self) -> None:
+        """Start it again if it has ended; an end that it calls fatal fails the test."""
+        if self.process.poll() is not None:
+            assert self.process.returncode != merging.FATAL, self._log.read_text()[-3000:]
+            self.process = self._start(())
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+
+@contextmanager
+def pipeline_processes(
+    stack: Stack, pipeline: Pipeline, directory: Path, *more: str
+) -> Iterator[tuple[Supervised, Supervised]]:
+    """A capture and a merging process, found by their environment as in production."""
+    environ = {
+        **os.environ,
+        "CARBON_HOME": str(stack.home),
+        "CARBON_CATALOG_DIR": str(write_catalog(pipeline, directory)),
+    }
+    python = sys.executable
+    capture = Supervised(
+        [python, "-m", "carbon_pipelines.cli", "capture", pipeline.name],
+        environ,
+        directory / "capture.log",
+    )
+    merge = Supervised(
+        [python, "-m", merging.__name__, pipeline.name, *more], environ, directory / "merge.log"
+    )
+    try:
+        yield capture, merge
+    finally:
+        capture.kill()
+        merge.kill()
+
+
+def write_catalog(pipeline: Pipeline, directory: Path) -> Path:
+    """The pipeline's declarations as files."""
+    tables = directory / "catalog" / pipeline.name
+    tables.mkdir(parents=True)
+    (tables / "_database.yaml").write_text(yaml.safe_dump({"owner": "team:tests"}))
+    for name, table in pipeline.tables.items():
+        (tables / f"{name}.yaml").write_text(yaml.safe_dump(_document(table)))
+    return tables.parent
+
+
+def _document(table: TableSpec) -> dict[str, object]:
+    return {
+        "source_table": table.source_table,
+        "key": list(table.key),
+        "freshness": "15m",
+        "description": table.description,
+        **(
+            {"partitioning": [field.model_dump() for field in table.partitioning]}
+            if table.partitioning
+            else {}
+        ),
+    }
+
+
+def strike(
+    victim: str, stack: Stack, capture: Supervised, merge: Supervised, chance: random.Random
+) -> None:
+    """Kill one part at a random moment, and repair what does not start by itself."""
+    if victim in MOMENTS:
+        merge.restart(f"--die={victim}", f"--at={chance.randint(1, 4)}")
+        merge.process.wait(timeout=60)
+        return
+    time.sleep(chance.uniform(0.3, 1.5))
+    if victim == "capture":
+        capture.kill()
+        return
+    stack.kill(victim)
+    time.sleep(chance.uniform(0.0, 0.5))
+    stack.up(lambda _: None)

@@ -1,0 +1,96 @@
+"""Whatever an application does to its tables, and whatever dies meanwhile, the lake ends equal."""
+
+import os
+import random
+import sys
+import time
+from collections import Counter
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from carbon_pipelines.embedded.stack import Stack
+from carbon_pipelines.errors import CarbonPipelinesError
+from carbon_pipelines.quality.reconcile import verify_table
+from carbon_pipelines_tests.conftest import SourceDatabase
+from carbon_pipelines_tests.integration.merging import follow
+from carbon_pipelines_tests.integration.pipeline import Pipeline
+from carbon_pipelines_tests.integration.random_source import (
+    KEYS,
+    PARTITIONING,
+    SETUP,
+    RandomSource,
+)
+from carbon_pipelines_tests.integration.supervised import VICTIMS, pipeline_processes, strike
+
+pytestmark = pytest.mark.integration
+
+USUAL_SECONDS, NIGHTLY_SECONDS = 120, 1800
+
+
+@pytest.mark.timeout(2 * NIGHTLY_SECONDS)
+def test_random_dml_and_ddl_with_random_kills_ends_equal_on_every_table(
+    stack: Stack,
+    source: SourceDatabase,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    seed = int(os.environ.get("CARBON_SEED", str(random.SystemRandom().randint(1, 10**6))))
+    usual = NIGHTLY_SECONDS if os.environ.get("CARBON_NIGHTLY") == "1" else USUAL_SECONDS
+    seconds = float(os.environ.get("CARBON_RANDOM_SECONDS", usual))
+    chance = random.Random(seed)
+    with capsys.disabled():
+        sys.stdout.write(f"\nCARBON_SEED={seed} for {seconds:.0f} s\n")
+    pipeline = Pipeline(stack, source)
+    pipeline.execute(SETUP)
+    for name, key in KEYS.items():
+        pipeline.declare(name, key, partitioning=PARTITIONING.get(name, ()))
+    pipeline.drain()
+    for name in KEYS:
+        pipeline.sync(name)
+
+    struck: Counter[str] = Counter()
+    ends_at = time.monotonic() + seconds
+    with (
+        pipeline_processes(stack, pipeline, tmp_path, "--recopy") as (capture, merge),
+        RandomSource(pipeline.dsn, seed=seed) as load,
+    ):
+        while time.monotonic() < ends_at:
+            victim = chance.choice(VICTIMS)
+            strike(victim, stack, capture, merge, chance)
+            struck[victim] += 1
+            rest_until = time.monotonic() + chance.uniform(1.0, 8.0)
+            while time.monotonic() < rest_until:
+                capture.keep()
+                merge.keep()
+                time.sleep(0.2)
+
+    for name in KEYS:
+        _settle(pipeline, name)
+    for name, table in pipeline.tables.items():
+        verification = verify_table(table, pipeline.database, pipeline.endpoints)
+        assert verification.verified, f"CARBON_SEED={seed}: {verification.sentence()}"
+        assert pipeline.differences(name) == 0, f"CARBON_SEED={seed}: {name}"
+    log = (tmp_path / "merge.log").read_text()
+    with capsys.disabled():
+        sys.stdout.write(f"  committed {dict(load.committed)}\n  killed {dict(struck)}\n")
+        recopied = Counter(line.split(":")[0] for line in log.splitlines() if "Error: " in line)
+        sys.stdout.write(f"  merging reported {dict(recopied)}\n")
+    assert load.committed["update"] > seconds
+    assert load.committed.total() - load.committed["update"] > seconds
+    pipeline.close()
+
+
+def _settle(pipeline: Pipeline, name: str) -> None:
+    """Bring one table up to now, as the merging process would have."""
+    give_up_at = time.monotonic() + timedelta(minutes=3).total_seconds()
+    while True:
+        pipeline.drain()
+        try:
+            follow(pipeline.tables[name], pipeline.database, pipeline.endpoints, recopy=True)
+        except CarbonPipelinesError as error:
+            if not error.retryable or time.monotonic() > give_up_at:
+                raise
+            continue
+        return
