@@ -77,10 +77,12 @@ class SchemaVersionMissingError(StreamError):
 
     def __init__(self, topic: str, versions: Sequence[int]) -> None:
         self.topic, self.versions = topic, tuple(versions)
+        database = topic.split(".")[1]
         super().__init__(
             f"Events refer to schema version {', '.join(map(str, versions))}, which {topic} does "
             "not hold. Nothing of their batch was merged. If the topic was deleted or created "
-            'again, run "carbon recopy" for the tables of this database.'
+            f'again, run "carbon start-over {database}": it writes the shapes anew and copies the '
+            "tables."
         )
 
 

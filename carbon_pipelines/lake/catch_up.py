@@ -14,8 +14,13 @@ from pyiceberg.table import Table
 from pyiceberg.table.refs import MAIN_BRANCH
 
 from carbon_pipelines.catalog.table import TableSpec
-from carbon_pipelines.errors import MalformedEnvelopeError
-from carbon_pipelines.lake.change_batch import ChangeBatch, EnvelopeReader, concat_batches
+from carbon_pipelines.errors import MalformedEnvelopeError, SchemaVersionMissingError
+from carbon_pipelines.lake.change_batch import (
+    DELETE,
+    ChangeBatch,
+    EnvelopeReader,
+    concat_batches,
+)
 from carbon_pipelines.lake.evolution import captured_columns
 from carbon_pipelines.lake.merge import Merge, Merged, MergeHooks
 from carbon_pipelines.lake.schema_follow import SchemaFollower, Stop
@@ -23,7 +28,7 @@ from carbon_pipelines.lake.state import CopyEdge, TableProgress
 from carbon_pipelines.lake.types import json_type
 from carbon_pipelines.source.position import Position
 from carbon_pipelines.stream.consumer import RawBatch, TopicState, load_topic_state, read_batches
-from carbon_pipelines.stream.topics import check_topic, topic_of
+from carbon_pipelines.stream.topics import check_topic, ddl_topic, topic_of
 
 BATCH_EVENTS = 500_000
 """Events merged in one commit at most, unless one Kafka read brings a little more."""
@@ -86,31 +91,32 @@ class CatchUp:
         check_topic(progress.topic_id, progress.cluster_id, topic)
         done = CaughtUp(progress, table, topic)
         reading = _Reading(self._spec, self._bootstrap, follower, until_lsn)
-        for batch, next_offset in reading.batches(done):
-            done = self._apply(done, batch, next_offset, follower)
+        for part in reading.batches(done):
+            done = self._apply(done, part, follower)
         if follower.version > done.progress.schema_version:
-            done = self._apply(done, None, done.progress.next_offset, follower)
+            done = self._apply(done, _Part(None, done.progress.next_offset), follower)
         if follower.stop is not None and follower.stop.error is not None:
             raise follower.stop.error
         return done
 
-    def _apply(
-        self,
-        done: CaughtUp,
-        batch: ChangeBatch | None,
-        next_offset: int,
-        follower: SchemaFollower,
-    ) -> CaughtUp:
+    def _apply(self, done: CaughtUp, part: "_Part", follower: SchemaFollower) -> CaughtUp:
         """Merge one batch; without one, commit progress alone, so that reading comes to rest."""
         base = done.progress
-        version, ddl_offset = follower.version, follower.ddl_offset
-        if batch is None:
-            after = base.moved_to(base.position, next_offset, version, ddl_offset)
+        position = max(base.position, part.last or base.position)
+        after = base.moved_to(position, part.next_offset, follower.version, follower.ddl_offset)
+        if part.batch is None:
             return _added(done, self._merge.record(base, after), after, 0)
-        last = Position(int(batch.commit_lsn[-1]), int(batch.ordinal[-1]))
-        after = base.moved_to(max(base.position, last), next_offset, version, ddl_offset)
-        merged = self._merge.apply(unseen(batch, base), base, after)
-        return _added(done, merged, after, len(batch))
+        merged = self._merge.apply(unseen(part.batch, base), base, after)
+        return _added(done, merged, after, len(part.batch))
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Events to merge, if any, the offset to go on from, and the last position before it."""
+
+    batch: ChangeBatch | None
+    next_offset: int
+    last: Position | None = None
 
 
 class _Reading:
@@ -121,68 +127,95 @@ class _Reading:
     ) -> None:
         self._spec, self._bootstrap, self._follower = spec, bootstrap, follower
         self._until_lsn = until_lsn
+        self._below_edge = False
 
-    def batches(self, done: CaughtUp) -> Iterator[tuple[ChangeBatch | None, int]]:
-        """Batches and the offset after each; no batch for a tail that holds no event."""
+    def batches(self, done: CaughtUp) -> Iterator[_Part]:
+        """What to merge and commit, one after another; no batch for a tail that holds no event.
+
+        A batch that others follow does not end with a delete: it may be the first half of a key
+        change, whose second half takes its unchanged values from the row that the first removes.
+        Both are in one Kafka transaction, so the topic's end never parts them.
+        """
         start, topic = done.progress.next_offset, done.topic
         if start >= topic.high:
             return
         self._follower.ensure_known(done.table, done.progress)
+        self._below_edge = done.progress.edge is not None
         parts: list[ChangeBatch] = []
         size_bytes, next_offset, passed = 0, start, start
+        last: Position | None = None
         for raw in read_batches(self._bootstrap, topic.topic, start, topic.high):
-            part, next_offset = self._read(raw, done)
-            if part is not None:
-                parts.append(part)
+            part = self._read(raw, done)
+            next_offset, last = part.next_offset, part.last or last
+            if part.batch is not None:
+                parts.append(part.batch)
                 size_bytes += sum(map(len, raw.values))
             if next_offset < raw.next_offset:
                 break
             if sum(map(len, parts)) >= BATCH_EVENTS or size_bytes >= BATCH_BYTES:
-                yield concat_batches(parts), next_offset
-                parts, size_bytes, passed = [], 0, next_offset
+                full, held = _hold_back(_Part(concat_batches(parts), next_offset, last))
+                if full is not None:
+                    yield full
+                    passed, size_bytes = full.next_offset, 0
+                parts = [] if held is None else [held]
         if parts:
-            yield concat_batches(parts), next_offset
+            yield _Part(concat_batches(parts), next_offset, last)
         elif next_offset > passed:
-            yield None, next_offset
+            yield _Part(None, next_offset, last)
 
-    def _read(self, raw: RawBatch, done: CaughtUp) -> tuple[ChangeBatch | None, int]:
-        """The events of ``raw`` that may be merged, and the offset to go on from."""
+    def _read(self, raw: RawBatch, done: CaughtUp) -> _Part:
+        """The events of ``raw`` that may be merged, and where to go on from."""
         if not raw.values:
-            return None, raw.next_offset
-        if self._follower.stop is not None:
-            return self._read_to_stop(raw)
+            return _Part(None, raw.next_offset)
+        if self._follower.stop is not None or self._below_edge:
+            return self._read_by_place(raw, done)
         try:
             batch = self._reader().read(raw)
         except MalformedEnvelopeError:
-            if not self._learn(raw, done):
+            if not self._learn(self._places().read(raw), done):
                 raise
             return self._read(raw, done)
-        known = self._follower.relations.keys()
-        if not set(np.unique(batch.schema_version).tolist()) <= known and self._learn(raw, done):
+        if self._learn(batch, done):
             return self._read(raw, done)
-        return _cut(batch, raw.next_offset, end_of(batch, self._until_lsn, None))
+        end = end_of(batch, self._until_lsn, None)
+        next_offset = int(batch.offset[end]) if end < len(batch) else raw.next_offset
+        return _Part(batch.slice(0, end) if end else None, next_offset, _last(batch, end))
 
-    def _learn(self, raw: RawBatch, done: CaughtUp) -> bool:
-        """Read the history again if ``raw`` has versions that are not known; whether it had."""
+    def _read_by_place(self, raw: RawBatch, done: CaughtUp) -> _Part:
+        """Decode only what is to be merged: the other events' columns may be of other types."""
         places = self._places().read(raw)
-        versions = set(np.unique(places.schema_version).tolist())
+        end = end_of(places, self._until_lsn, self._follower.stop)
+        wanted = np.flatnonzero(is_unseen(places, done.progress)[:end])
+        if self._follower.stop is None and self._learn(places.slice(0, end), done, wanted):
+            return self._read(raw, done)
+        edge = done.progress.edge
+        if edge is None or (end and int(places.commit_lsn[end - 1]) > edge.through_lsn):
+            self._below_edge = False
+        next_offset = int(places.offset[end]) if end < len(places) else raw.next_offset
+        if not len(wanted):
+            return _Part(None, next_offset, _last(places, end))
+        usable = RawBatch(
+            [raw.values[index] for index in wanted],
+            [raw.offsets[index] for index in wanted],
+            raw.first_offset,
+            next_offset,
+        )
+        return _Part(self._reader().read(usable), next_offset, _last(places, end))
+
+    def _learn(self, places: ChangeBatch, done: CaughtUp, wanted: np.ndarray | None = None) -> bool:
+        """Read the history again if ``wanted`` events have unknown versions; whether they had."""
+        named = places.schema_version if wanted is None else places.schema_version[wanted]
+        versions = set(np.unique(named).tolist())
         if versions <= self._follower.relations.keys():
             return False
         self._follower.refresh(done.table, done.progress)
         self._follower.check_known(versions)
         return True
 
-    def _read_to_stop(self, raw: RawBatch) -> tuple[ChangeBatch | None, int]:
-        """Decode only what lies before the stop: beyond it, columns may be of other types."""
-        places = self._places().read(raw)
-        end = end_of(places, self._until_lsn, self._follower.stop)
-        if end == 0:
-            return None, int(places.offset[0])
-        next_offset = int(places.offset[end]) if end < len(places) else raw.next_offset
-        usable = RawBatch(raw.values[:end], raw.offsets[:end], raw.first_offset, next_offset)
-        return self._reader().read(usable), next_offset
-
     def _reader(self) -> EnvelopeReader:
+        if not self._follower.relations:
+            topic = ddl_topic(self._spec.database)
+            raise SchemaVersionMissingError(topic, [self._follower.version])
         columns = {
             column.name: json_type(column.type)
             for _, relation in sorted(self._follower.relations.items())
@@ -195,10 +228,21 @@ class _Reading:
         return EnvelopeReader(topic_of(self._spec), {}, ())
 
 
-def _cut(batch: ChangeBatch, next_offset: int, end: int) -> tuple[ChangeBatch | None, int]:
-    if end == len(batch):
-        return batch, next_offset
-    return (batch.slice(0, end) if end else None), int(batch.offset[end])
+def _hold_back(part: _Part) -> tuple[_Part | None, ChangeBatch | None]:
+    """``part`` without the delete it ends with, if it does, and that delete."""
+    batch = part.batch
+    if batch is None or batch.operation[-1] != DELETE:
+        return part, None
+    end = len(batch) - 1
+    held = batch.slice(end, len(batch))
+    if not end:
+        return None, held
+    return _Part(batch.slice(0, end), int(held.offset[0]), _last(batch, end)), held
+
+
+def _last(batch: ChangeBatch, end: int) -> Position | None:
+    """The position of the event before ``end``."""
+    return Position(int(batch.commit_lsn[end - 1]), int(batch.ordinal[end - 1])) if end else None
 
 
 def end_of(batch: ChangeBatch, until_lsn: int | None, stop: Stop | None) -> int:
@@ -215,9 +259,14 @@ def end_of(batch: ChangeBatch, until_lsn: int | None, stop: Stop | None) -> int:
 
 def unseen(batch: ChangeBatch, base: TableProgress) -> ChangeBatch:
     """Without events at or below the table's position and without those that the copy holds."""
+    return batch.filter(is_unseen(batch, base))
+
+
+def is_unseen(batch: ChangeBatch, base: TableProgress) -> np.ndarray:
+    """Which events ``unseen`` keeps."""
     lsn, ordinal = base.position.commit_lsn, base.position.ordinal
     fresh = (batch.commit_lsn > lsn) | ((batch.commit_lsn == lsn) & (batch.ordinal > ordinal))
-    return batch.filter(fresh & ~in_copy(batch.commit_lsn, batch.xid, base.edge))
+    return fresh & ~in_copy(batch.commit_lsn, batch.xid, base.edge)
 
 
 def _added(done: CaughtUp, merged: Merged, after: TableProgress, events: int) -> CaughtUp:

@@ -127,11 +127,7 @@ class Merge:
         if table is None:
             raise StateMissingError(self._spec.label)
         found = load_progress(table.metadata, self._spec.label, self._branch)
-        if (
-            found is None
-            or found.position != base.position
-            or found.next_offset != base.next_offset
-        ):
+        if found != base:
             raise CommitConflictError(self._spec.label, 1)
         return table
 

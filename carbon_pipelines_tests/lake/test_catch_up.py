@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carbon_pipelines.errors import CommitConflictError
+from carbon_pipelines.errors import CommitConflictError, SchemaVersionMissingError
 from carbon_pipelines.lake import catch_up, schema_follow
 from carbon_pipelines.lake.catch_up import CatchUp, in_copy
+from carbon_pipelines.lake.merge import Merge
 from carbon_pipelines.lake.state import CopyEdge, TableProgress, load_progress
 from carbon_pipelines.source.position import Position
 from carbon_pipelines.source.relation import SourceRelation
@@ -61,6 +62,8 @@ class Stream:
     def put(self, lsn: int, op: str, *, ordinal: int = 1, **more: Any) -> None:
         xid, version = more.pop("xid", 900), more.pop("version", 1)
         source = {"txId": xid, "commit_lsn": lsn, "ordinal": ordinal, "schema_version": version}
+        if unchanged := more.pop("unchanged", None):
+            source["unchanged"] = unchanged
         body = {"op": op, "before": None, "after": None, **more, "source": source}
         self.messages.append(json.dumps(body).encode())
 
@@ -281,3 +284,119 @@ def test_another_process_that_merged_meanwhile_ends_this_one(
         CatchUp(lake.catalog, lake.spec, "kafka:9092").run(lake.fresh(), progress)
 
     assert lake.rows() == [(1, "new")]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"schema_version": 9},
+        {"ddl_offset": 9},
+        {"topic_id": "another"},
+        {"edge": CopyEdge(Visibility(700, 710, frozenset()), 150)},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_a_table_whose_progress_is_another_in_any_part_is_given_up(
+    lake: LocalLake, stream: Stream, changed: dict[str, Any]
+) -> None:
+    stream.put(100, "u", after=row(1, "new"))
+    progress = progress_of(lake)
+    lake.progress = replace(lake.progress, **changed)
+    lake.load([])
+
+    with pytest.raises(CommitConflictError):
+        Merge(lake.catalog, lake.spec).record(progress, progress)
+
+    assert progress_of(lake) == lake.progress
+
+
+@pytest.mark.parametrize("batch_events", [1, 2, 3])
+@pytest.mark.parametrize("read_size", [1, 2, 3])
+def test_the_halves_of_a_key_change_are_never_in_two_batches(
+    lake: LocalLake,
+    stream: Stream,
+    monkeypatch: pytest.MonkeyPatch,
+    batch_events: int,
+    read_size: int,
+) -> None:
+    monkeypatch.setattr(catch_up, "BATCH_EVENTS", batch_events)
+    stream.read_size = read_size
+    for key in range(1, 6):
+        stream.put(100 + key, "d", ordinal=1, before={"id": key})
+        moved = {"id": key + 1, "name": "__debezium_unavailable_value"}
+        source = {"ordinal": 2, "before": {"id": key}, "after": moved, "unchanged": "name"}
+        stream.put(100 + key, "u", **source)
+
+    done = run(lake)
+
+    assert (lake.rows(), done.events) == ([(6, "copied")], 10)
+    assert (progress_of(lake).position, progress_of(lake).next_offset) == (Position(105, 2), 10)
+    assert run(lake).commits == 0
+
+
+@pytest.mark.parametrize("batch_events", [1, 2])
+def test_a_topic_that_ends_with_deletes_is_merged_to_its_end(
+    lake: LocalLake, stream: Stream, monkeypatch: pytest.MonkeyPatch, batch_events: int
+) -> None:
+    monkeypatch.setattr(catch_up, "BATCH_EVENTS", batch_events)
+    stream.put(100, "c", after=row(2, "new"))
+    for key in (1, 2, 3):
+        stream.put(100 + key, "d", before={"id": key})
+
+    run(lake)
+
+    assert (lake.rows(), progress_of(lake).next_offset) == ([], 4)
+
+
+@pytest.mark.parametrize("version", [0, 1, 7])
+def test_events_that_the_copy_holds_are_not_even_decoded(
+    tmp_path: Path, stream: Stream, version: int
+) -> None:
+    lake = LocalLake(tmp_path, {"id": "int8", "name": "int8"}, ["id"])
+    stream.history = [(Position(0, 1), replace(lake.relation, version=8))]
+    lake.progress = replace(
+        START,
+        position=Position(110, 1),
+        schema_version=8,
+        edge=CopyEdge(Visibility(700, 710, frozenset({705})), 150),
+    )
+    lake.load([{"id": 1, "name": 1}, {"id": 2, "name": 2}])
+    stream.put(110, "u", xid=720, version=version, after=row(1, "before the position"))
+    stream.put(140, "u", xid=704, version=version, after=row(1, "in the copy"))
+    stream.put(141, "u", xid=705, version=8, after={"id": 2, "name": 20})
+    stream.put(142, "u", xid=704, version=version, after=row(2, "in the copy"))
+
+    assert (run(lake).events, lake.rows()) == (1, [(1, 1), (2, 20)])
+    assert (progress_of(lake).position, progress_of(lake).next_offset) == (Position(142, 1), 4)
+
+    stream.put(160, "u", xid=704, version=8, after={"id": 1, "name": 10})
+    run(lake)
+
+    assert (lake.rows(), progress_of(lake).edge) == ([(1, 10), (2, 20)], None)
+
+
+def test_events_that_the_copy_holds_are_passed_where_nothing_else_came(
+    lake: LocalLake, stream: Stream
+) -> None:
+    edge = CopyEdge(Visibility(700, 710, frozenset()), 150)
+    lake.progress = replace(lake.progress, edge=edge)
+    lake.load([])
+    stream.put(140, "u", xid=704, version=7, after=row(1, "in the copy"))
+
+    run(lake)
+
+    assert lake.rows() == [(1, "copied")]
+    assert (progress_of(lake).position, progress_of(lake).next_offset) == (Position(140, 1), 1)
+
+
+def test_events_of_a_shape_that_nothing_tells_are_refused_by_name(
+    lake: LocalLake, stream: Stream
+) -> None:
+    stream.history = []
+    stream.put(100, "u", after=row(1, "new"))
+
+    with pytest.raises(SchemaVersionMissingError, match="carbon start-over market") as refused:
+        run(lake)
+
+    assert refused.value.versions == (1,)
+    assert lake.rows() == [(1, "copied")]
