@@ -3,9 +3,10 @@
 What belongs here: the plan, which can be shown, and its steps in order. What does not: finding out
 that it is needed (``stream/resume.py``) and copying (``first_copy.py``).
 
-The order: the topics go first, progress with them, so that capture begins anew; then each table is
-copied, and only then replaced. A crash in between leaves tables that refuse to merge (their topic
-is another one) until "carbon recopy" or this is run again.
+The order: the source forgets that it wrote the shapes of its tables, for a slot that is still there
+would never send them again; the topics go, progress with them, so that capture begins anew; then
+each table is copied, and only then replaced. A crash in between leaves tables that refuse to merge
+(their topic is another one) until "carbon recopy" or this is run again.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from carbon_pipelines.embedded.endpoints import Endpoints
 from carbon_pipelines.errors import CaptureRunningError
 from carbon_pipelines.lake.recopy import recopy_table
 from carbon_pipelines.source.connection import session
+from carbon_pipelines.source.setup_state import SetupState, save_state
 from carbon_pipelines.source.slot import observe_slot
 from carbon_pipelines.stream.drain import drain
 from carbon_pipelines.stream.topics import delete_topics, topics_of
@@ -64,11 +66,21 @@ def apply_start_over(
         CarbonPipelinesError: A step failed; run it again.
     """
     _refuse_while_captured(database, endpoints)
+    _forget_setup(database, endpoints)
     delete_topics(endpoints.stream_bootstrap, plan.database)
+    _forget_setup(database, endpoints)  # another process may have written them to the old topic
     drain(database, endpoints, timeout=_TIMEOUT)
     for table in database.tables:
         copied = recopy_table(table, database, endpoints, report=report)
         yield f"{table.label}: {copied.rows:,} rows copied at {copied.progress.position}"
+
+
+def _forget_setup(database: DatabaseSpec, endpoints: Endpoints) -> None:
+    """Have the next setup write the shape of every table."""
+    with session(endpoints.source_dsn(database.name)) as connection:
+        known = connection.execute("SELECT to_regclass('carbon.capture_state')").fetchone()
+        if known and known[0] is not None:
+            save_state(connection, database.slot_name, SetupState())
 
 
 def _refuse_while_captured(database: DatabaseSpec, endpoints: Endpoints) -> None:
