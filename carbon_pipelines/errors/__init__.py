@@ -82,6 +82,7 @@ CarbonPipelinesError                  (``retryable`` says whether the same call 
 │   ├── SourceTableReplacedError      a source table was dropped and another took its name
 │   ├── WrongSourceError              a table was made from another PostgreSQL
 │   ├── MissingPriorValueError        an unchanged TOAST value has no row to be taken from
+│   ├── SequenceNumberError           a foreign commit set the table's sequence numbers back
 │   ├── CommitConflictError           (retryable) another writer committed first
 │   ├── CommitUnknownError            (retryable) whether a commit landed could not be told
 │   ├── StateMissingError             no snapshot of the table carries our progress
@@ -141,6 +142,7 @@ from carbon_pipelines.errors.lake import (
     LakeUnavailableError,
     MissingPriorValueError,
     ProgressMissingError,
+    SequenceNumberError,
     SourceTableReplacedError,
     StateFormatError,
     StateMissingError,
@@ -245,6 +247,7 @@ __all__ = [
     "RelationRewrittenError",
     "ReplicationRefusedError",
     "SchemaVersionMissingError",
+    "SequenceNumberError",
     "SettingMissingError",
     "SettingUnknownError",
     "SettingsError",

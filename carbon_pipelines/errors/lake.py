@@ -120,6 +120,19 @@ class MissingPriorValueError(LakeError):
         )
 
 
+class SequenceNumberError(LakeError):
+    """A commit would get a sequence number that is not above its parent's."""
+
+    def __init__(self, table: str, number: int, parent: int) -> None:
+        self.table, self.number, self.parent = table, number, parent
+        super().__init__(
+            f"{table}: the next snapshot would get sequence number {number}, but the one before it "
+            f"has {parent}: another writer set last-sequence-number back, and deletes would not "
+            "apply to newer rows. Nothing was written. Find out what writes this table besides "
+            f'us, then run "carbon recopy {table}".'
+        )
+
+
 class CommitConflictError(LakeError):
     """Another writer committed first; nothing was written."""
 

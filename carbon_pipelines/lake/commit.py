@@ -24,7 +24,7 @@ from pyiceberg.table import Table, Transaction
 from pyiceberg.table.refs import MAIN_BRANCH
 from sqlalchemy.exc import DBAPIError
 
-from carbon_pipelines.errors import CommitUnknownError
+from carbon_pipelines.errors import CommitUnknownError, SequenceNumberError
 from carbon_pipelines.lake.row_delta import FileChanges, RowDelta
 
 _UNANSWERED = (
@@ -63,9 +63,11 @@ def commit_files(
         table and its new files are unreferenced.
 
     Raises:
+        SequenceNumberError: The new snapshot would be older than its parent.
         OSError: A manifest could not be written; nothing was sent to the catalog.
         CommitUnknownError: The answer was lost, the catalog does not show the snapshot (retryable).
     """
+    _check_sequence_number(table, branch)
     transaction = Transaction(table)
     delta = RowDelta(transaction, changes, properties, branch, schema)
     snapshot_id, base = delta.snapshot_id, table.metadata_location
@@ -88,6 +90,13 @@ def commit_files(
             raise
         return found
     return Committed(snapshot_id, committed)
+
+
+def _check_sequence_number(table: Table, branch: str) -> None:
+    """Deletes apply to files of lower sequence numbers alone, so these never go back."""
+    parent, number = table.snapshot_by_name(branch), table.metadata.next_sequence_number()
+    if parent is not None and (parent.sequence_number or 0) >= number:
+        raise SequenceNumberError("/".join(table.name()), number, parent.sequence_number or 0)
 
 
 def _load(table: Table, snapshot_id: int) -> Table:

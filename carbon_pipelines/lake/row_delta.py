@@ -31,7 +31,11 @@ from pyiceberg.table.snapshots import (
     UpdateMetrics,
     update_snapshot_summaries,
 )
-from pyiceberg.table.update import AddSnapshotUpdate, UpdatesAndRequirements
+from pyiceberg.table.update import (
+    AddSnapshotUpdate,
+    AssertRefSnapshotId,
+    UpdatesAndRequirements,
+)
 from pyiceberg.table.update.snapshot import _SnapshotProducer  # pyright: ignore[reportPrivateUsage]
 from pyiceberg.typedef import EMPTY_DICT
 
@@ -112,7 +116,22 @@ class RowDelta(_SnapshotProducer["RowDelta"]):
         (added, *refs), requirements = super()._commit()
         assert isinstance(added, AddSnapshotUpdate)
         snapshot = added.snapshot.model_copy(update={"schema_id": self.schema().schema_id})
+        if self._parent_snapshot_id is None:
+            requirements = (*requirements, *self._no_other_commit())
         return (AddSnapshotUpdate(snapshot=snapshot), *refs), requirements
+
+    def _no_other_commit(self) -> list[AssertRefSnapshotId]:
+        """Every other branch has to stand where it did when this snapshot got its number.
+
+        Catalogs compare the sequence number of a snapshot with the table's only if it has a parent;
+        without one, a number that others have taken meanwhile would set the table's back, and
+        deletes committed later would not apply to rows committed before.
+        """
+        refs = self._transaction.table_metadata.refs
+        return [
+            AssertRefSnapshotId.model_validate({"ref": name, "snapshot-id": ref.snapshot_id})
+            for name, ref in refs.items()
+        ]
 
     def commit(self) -> None:
         """Stage the snapshot; unlike PyIceberg's, it is not registered for retries."""

@@ -201,6 +201,13 @@ def duckdb_rows(table: Table, columns: str = "*", where: str = "") -> list[tuple
     return open_duckdb().execute(query).fetchall()
 
 
+def last_sequence_numbers(table: Table) -> list[int]:
+    """``last-sequence-number`` of every metadata version that is still known, oldest first."""
+    log = [entry.metadata_file for entry in table.metadata.metadata_log]
+    documents = [table.io.new_input(path).open().read() for path in (*log, table.metadata_location)]
+    return [json.loads(document)["last-sequence-number"] for document in documents]
+
+
 @cache
 def open_duckdb() -> duckdb.DuckDBPyConnection:
     """DuckDB with the Iceberg extension from its wheel, offline; opened once, for it takes long."""

@@ -12,16 +12,16 @@ from pyiceberg.exceptions import (
     ServerError,
 )
 from pyiceberg.manifest import DataFile
-from pyiceberg.table import Table
+from pyiceberg.table import Table, Transaction
 from sqlalchemy.exc import OperationalError
 
-from carbon_pipelines.errors import CommitUnknownError, LakeUnavailableError
+from carbon_pipelines.errors import CommitUnknownError, LakeUnavailableError, SequenceNumberError
 from carbon_pipelines.lake.commit import commit_files
 from carbon_pipelines.lake.connection import lake_errors
 from carbon_pipelines.lake.evolution import arrow_schema
 from carbon_pipelines.lake.partitions import PartitionedWriter, file_target
-from carbon_pipelines.lake.row_delta import FileChanges
-from carbon_pipelines_tests.lake.local_lake import START, LocalLake
+from carbon_pipelines.lake.row_delta import FileChanges, RowDelta
+from carbon_pipelines_tests.lake.local_lake import START, LocalLake, last_sequence_numbers
 
 PROPERTIES = START.to_properties()
 
@@ -102,6 +102,48 @@ def test_a_commit_to_another_branch_meanwhile_is_a_conflict_too(lake: LocalLake)
     assert commit_files(ours, appending(ours, 3), PROPERTIES) is None
 
     assert lake.rows() == [(1, "one")]
+
+
+def test_a_branch_that_begins_gives_way_to_merges_on_main_and_never_turns_time_back(
+    lake: LocalLake,
+) -> None:
+    planned = lake.fresh()
+    for turn in range(3):
+        lake.merge([{"op": "u", "after": {"id": 1, "name": f"turn {turn}"}}])
+
+    begun = commit_files(planned, FileChanges((new_file(planned, 7),)), PROPERTIES, branch="b")
+
+    lake.merge([{"op": "u", "after": {"id": 1, "name": "last"}}])
+    assert begun is None
+    assert lake.fresh().scan().to_arrow().to_pylist() == [{"id": 1, "name": "last"}]
+    assert lake.rows() == [(1, "last")]
+    numbers = last_sequence_numbers(lake.fresh())
+    assert numbers == sorted(numbers)
+
+
+def test_a_branch_that_begins_gives_way_to_commits_on_any_other_branch(lake: LocalLake) -> None:
+    table = lake.fresh()
+    table.manage_snapshots().create_branch(table.current_snapshot().snapshot_id, "theirs").commit()
+    planned, theirs = lake.fresh(), lake.fresh()
+    assert commit_files(theirs, appending(theirs, 2), PROPERTIES, branch="theirs") is not None
+
+    begun = commit_files(planned, FileChanges((new_file(planned, 7),)), PROPERTIES, branch="b")
+
+    assert begun is None
+
+
+def test_a_table_whose_sequence_numbers_went_back_is_not_written_to(lake: LocalLake) -> None:
+    table = lake.fresh()
+    for turn in range(3):
+        lake.merge([{"op": "u", "after": {"id": 1, "name": f"turn {turn}"}}])
+    delta = RowDelta(Transaction(table), FileChanges(), PROPERTIES, "other")
+    updates, _ = delta._commit()
+    lake.catalog.commit_table(table, (), updates)
+
+    with pytest.raises(SequenceNumberError, match="carbon recopy"):
+        lake.merge([{"op": "u", "after": {"id": 1, "name": "last"}}])
+
+    assert lake.rows() == [(1, "turn 2")]
 
 
 def test_pyiceberg_does_not_retry_on_its_own(
