@@ -27,7 +27,7 @@ from sqlalchemy.exc import DBAPIError
 from carbon_pipelines.errors import CommitUnknownError, SequenceNumberError
 from carbon_pipelines.lake.row_delta import FileChanges, RowDelta
 
-_UNANSWERED = (
+UNANSWERED = (
     CommitStateUnknownException,
     ServerError,
     ServiceUnavailableError,
@@ -76,11 +76,10 @@ def commit_files(
         committed = transaction.commit_transaction()
     except CommitFailedException:
         return _found(_load(table, snapshot_id), snapshot_id)
-    except _UNANSWERED as error:
+    except UNANSWERED as error:
         found = _found(_load(table, snapshot_id), snapshot_id)
         if found is None:
-            reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-            raise CommitUnknownError(".".join(table.name()), snapshot_id, reason) from error
+            raise unknown_commit(table, snapshot_id, error) from error
         return found
     except (ValueError, BadRequestError):
         # The catalog refuses a sequence number that another branch's commit has taken meanwhile.
@@ -90,6 +89,12 @@ def commit_files(
             raise
         return found
     return Committed(snapshot_id, committed)
+
+
+def unknown_commit(table: Table, snapshot_id: int, error: Exception) -> CommitUnknownError:
+    """What to raise after ``error``, one of ``UNANSWERED``, if the catalog shows no commit."""
+    reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    return CommitUnknownError(".".join(table.name()), snapshot_id, reason)
 
 
 def _check_sequence_number(table: Table, branch: str) -> None:
@@ -103,7 +108,7 @@ def _load(table: Table, snapshot_id: int) -> Table:
     """The table as the catalog has it now."""
     try:
         return table.catalog.load_table(table.name())
-    except _UNANSWERED as error:
+    except UNANSWERED as error:
         reason = f"and the catalog cannot be asked: {type(error).__name__}"
         raise CommitUnknownError(".".join(table.name()), snapshot_id, reason) from error
 

@@ -20,13 +20,12 @@ Nothing of a copy is visible until it is whole. The order of steps that keeps it
 7. ``main`` is set to the branch's head.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from pyiceberg.catalog import Catalog
-from pyiceberg.manifest import DataFile
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 
@@ -38,42 +37,44 @@ from carbon_pipelines.errors import (
     MissingPriorValueError,
     ProgressMissingError,
     RelationRewrittenError,
-    StateMissingError,
 )
 from carbon_pipelines.lake.catch_up import CatchUp
-from carbon_pipelines.lake.commit import commit_files
 from carbon_pipelines.lake.connection import lake_errors, load_table
 from carbon_pipelines.lake.copy_range import RangeReader, check_identity
+from carbon_pipelines.lake.copy_start import CopyStart, begin, can_resume
 from carbon_pipelines.lake.evolution import (
     SOURCE_COLUMNS,
     plan_renewed_schema,
     source_columns_property,
 )
 from carbon_pipelines.lake.partitions import file_target
-from carbon_pipelines.lake.row_delta import FileChanges
 from carbon_pipelines.lake.staging import (
     BRANCH,
     StagedCopy,
+    beside_others,
     discard_branch,
     load_staged,
     publish,
+    stage_files,
     stage_schema,
 )
 from carbon_pipelines.lake.state import CopyEdge, TableProgress
+from carbon_pipelines.lake.state import load_progress as load_branch_progress
 from carbon_pipelines.lake.table_creation import create_table
-from carbon_pipelines.lake.table_files import load_table_files
-from carbon_pipelines.source.connection import session
+from carbon_pipelines.source.connection import load_identity, session
 from carbon_pipelines.source.copy import (
     CtidRange,
     ExportedSnapshot,
+    load_filenode_as_of,
     load_relation_as_of,
     plan_table_ranges,
 )
 from carbon_pipelines.source.relation import SourceRelation
 from carbon_pipelines.source.visibility import emit_marker, wait_until_older_transactions_ended
-from carbon_pipelines.stream.consumer import TopicState, load_topic_state
+from carbon_pipelines.stream.consumer import load_topic_state
 from carbon_pipelines.stream.drain import wait_captured
 from carbon_pipelines.stream.progress import Progress, load_progress
+from carbon_pipelines.stream.resume import check_same_source
 from carbon_pipelines.stream.topics import topic_of
 
 READERS = 2
@@ -123,7 +124,6 @@ class FirstCopy:
         self._dsn = endpoints.source_dsn(database.name)
         self._rows = 0
         self._schema = Schema()
-        self._current_schema_id = -1
         self._properties: dict[str, str] = {}
 
     def run(self) -> FirstCopied:
@@ -148,21 +148,22 @@ class FirstCopy:
             stream = load_progress(self._endpoints, self._database) or self._captured(
                 emit_marker(connection, b"before first copy")
             )
+            identity = load_identity(connection)
+            check_same_source(self._database.name, stream, identity)
             topic = load_topic_state(self._endpoints.stream_bootstrap, topic_of(self._spec))
             wait_until_older_transactions_ended(connection)
             with ExportedSnapshot(self._dsn) as snapshot:
                 marker_lsn = emit_marker(connection, b"first copy")
-                relation = load_relation_as_of(
-                    self._dsn,
-                    snapshot.snapshot_id,
-                    self._spec.source_schema,
-                    self._spec.source_table,
-                )
+                as_of = (self._dsn, snapshot.snapshot_id)
+                name = (self._spec.source_schema, self._spec.source_table)
+                relation = load_relation_as_of(*as_of, *name)
                 check_identity(relation, self._spec)
-                table = self._prepare_table(relation)
+                filenode = load_filenode_as_of(*as_of, relation)
                 edge = CopyEdge(snapshot.visibility, snapshot.insert_lsn)
-                staged = self._start(table, relation, edge, stream, topic)
-                table, staged = self._copy_ranges(table, staged, relation, snapshot.snapshot_id)
+                start = CopyStart(stream, topic, identity, relation, filenode, edge)
+                table, staged = self._start(self._prepare_table(relation), start)
+                reader = RangeReader(*as_of, relation, self._spec)
+                table, staged = self._copy_ranges(table, staged, reader)
         self._captured(marker_lsn)
         return self._publish(table, staged)
 
@@ -177,58 +178,32 @@ class FirstCopy:
     def _prepare_table(self, relation: SourceRelation) -> Table:
         """The Iceberg table with the schema that the copy's files will have, not yet current."""
         table = create_table(self._catalog, self._spec, relation)
+
+        def attempt(table: Table) -> tuple[Table, Schema]:
+            return stage_schema(table, plan_renewed_schema(table, relation, self._spec))
+
         with lake_errors(f"Iceberg table {self._spec.label}"):
-            renewed = plan_renewed_schema(table, relation, self._spec)
-            table, self._schema = stage_schema(table, renewed)
-            self._current_schema_id = table.metadata.current_schema_id
+            table, self._schema = beside_others(self._catalog, table, attempt)
         self._properties = {SOURCE_COLUMNS: source_columns_property(relation, self._schema)}
         return table
 
-    def _start(
-        self,
-        table: Table,
-        relation: SourceRelation,
-        edge: CopyEdge,
-        stream: Progress,
-        topic: TopicState,
-    ) -> StagedCopy:
-        """The copy to go on with under the snapshot of ``edge``, or a new one."""
-        found = load_staged(table, self._spec.label)
-        if found is not None and self._can_resume(found, relation, stream, topic):
-            self._report(f"{self._spec.label}: resuming after {len(found.done)} ranges")
-            return replace(found, last_through_lsn=edge.through_lsn, snapshots=found.snapshots + 1)
-        self._discard()
-        progress = TableProgress(
-            position=stream.position,
-            next_offset=topic.high,
-            schema_version=relation.version,
-            cluster_id=topic.cluster_id,
-            topic_id=topic.topic_id,
-            system_identifier=stream.system_identifier,
-            timeline=stream.timeline,
-            relation_oid=relation.oid,
-            edge=edge,
-        )
-        with session(self._dsn) as connection:
-            ranges = plan_table_ranges(connection, relation, target_bytes=RANGE_BYTES)
-        bounds = [(r.first_page, r.end_page) for r in ranges]
-        return StagedCopy(progress, bounds, frozenset(), edge.through_lsn, 1)
+    def _start(self, table: Table, start: CopyStart) -> tuple[Table, StagedCopy]:
+        """The copy to go on with under the snapshot of ``start``, or a new one.
 
-    def _can_resume(
-        self, found: StagedCopy, relation: SourceRelation, stream: Progress, topic: TopicState
-    ) -> bool:
-        return (
-            # events are merged under the current schema, which the copy's is to replace only later
-            self._schema.schema_id == self._current_schema_id
-            and self._spec.mode == "mirror"
-            and bool(self._spec.key)
-            and found.progress.relation_oid == relation.oid
-            and found.progress.schema_version == relation.version
-            and found.progress.system_identifier == stream.system_identifier
-            and found.progress.timeline == stream.timeline
-            and found.progress.topic_id == topic.topic_id
-            and found.progress.next_offset >= topic.low
-        )
+        Every commit to the branch is made from the table returned here on, so that another process
+        that has taken the branch is noticed.
+        """
+        found, schema_id = load_staged(table, self._spec.label), self._schema.schema_id
+        current = table.metadata.current_schema_id
+        if found is not None and can_resume(found, start, self._spec, schema_id, current):
+            self._report(f"{self._spec.label}: resuming after {len(found.done)} ranges")
+            newest = start.edge.through_lsn
+            return table, replace(found, last_through_lsn=newest, snapshots=found.snapshots + 1)
+        with lake_errors(f"Iceberg table {self._spec.label}"):
+            table = discard_branch(self._catalog, table)
+        with session(self._dsn) as connection:
+            ranges = plan_table_ranges(connection, start.relation, target_bytes=RANGE_BYTES)
+        return table, begin(start, ranges, schema_id)
 
     def _discard(self) -> None:
         table = load_table(self._catalog, self._spec.identifier)
@@ -237,13 +212,9 @@ class FirstCopy:
                 discard_branch(self._catalog, table)
 
     def _copy_ranges(
-        self, table: Table, staged: StagedCopy, relation: SourceRelation, snapshot_id: str
+        self, table: Table, staged: StagedCopy, reader: RangeReader
     ) -> tuple[Table, StagedCopy]:
         todo = [i for i in range(len(staged.ranges)) if i not in staged.done]
-        if staged.done and todo == []:
-            return table, staged
-        table = self._reload()
-        reader = RangeReader(self._dsn, snapshot_id, relation, self._spec)
         target = file_target(table, self._schema)
         with ThreadPoolExecutor(READERS) as pool:
             futures = {
@@ -255,7 +226,8 @@ class FirstCopy:
                     files, rows = future.result()
                     self._rows += rows
                     staged = replace(staged, done=staged.done | {futures[future]})
-                    table = self._stage(table, staged, files)
+                    with lake_errors(f"Iceberg table {self._spec.label}"):
+                        table = stage_files(self._catalog, table, staged, files, self._schema)
                     self._report_progress(staged)
                     self._after_range(futures[future])
             except BaseException:
@@ -263,33 +235,21 @@ class FirstCopy:
                 raise
         return table, staged
 
-    def _stage(self, table: Table, staged: StagedCopy, files: Sequence[DataFile]) -> Table:
-        """Put one range on the branch."""
-        with lake_errors(f"Iceberg table {self._spec.label}"):
-            head = table.metadata.snapshot_by_name(BRANCH)
-            manifests = load_table_files(head, table.io).manifests if head is not None else ()
-            changes = FileChanges(added_data=files, manifests=manifests)
-            properties = staged.to_properties()
-            committed = commit_files(table, changes, properties, branch=BRANCH, schema=self._schema)
-        if committed is None:
-            raise CommitConflictError(self._spec.label, 1)
-        return committed.table
-
     def _publish(self, table: Table, staged: StagedCopy) -> FirstCopied:
-        progress = staged.progress
+        label, progress = self._spec.label, staged.progress
         if staged.snapshots > 1:
             bootstrap = self._endpoints.stream_bootstrap
             catch_up = CatchUp(self._catalog, self._spec, bootstrap, branch=BRANCH)
             done = catch_up.run(table, progress, until_lsn=staged.last_through_lsn)
+            if done.progress.schema_version != progress.schema_version:
+                # rows of newer columns are on the branch, and publishing would take the columns
+                raise RelationRewrittenError(label, how="changed its columns")
             table, progress = done.table, done.progress
-        published = publish(table, self._spec.label, self._schema, self._properties)
+            if load_branch_progress(table.metadata, label, BRANCH) != progress:
+                raise CommitConflictError(label, 1)
+        with lake_errors(f"Iceberg table {label}"):
+            published = publish(self._catalog, table, self._schema, self._properties)
         return FirstCopied(published, progress, self._rows)
-
-    def _reload(self) -> Table:
-        table = load_table(self._catalog, self._spec.identifier)
-        if table is None:
-            raise StateMissingError(self._spec.label)
-        return table
 
     def _report_progress(self, staged: StagedCopy) -> None:
         self._report(

@@ -1,31 +1,51 @@
 """The hidden branch on which a first copy grows until it is whole.
 
-What belongs here: what the branch remembers (``carbon.staged_*`` beside the usual progress), giving
-it up, and publishing it as ``main``. What does not: copying (``first_copy.py``).
+What belongs here: what the branch remembers (``carbon.staged_*`` beside the usual progress), the
+commits that begin it, put files on it, give it up and publish it as ``main``. What does not:
+copying (``first_copy.py``) and whether a copy can be gone on with (``copy_start.py``).
+
+Merges go on beside a copy. A commit that gives way to one of theirs is made again with the same
+files, as long as the branch stands where this copy left it; a branch that somebody else moved ends
+the copy.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from pyiceberg.catalog import Catalog
+from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.manifest import DataFile
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.table.refs import MAIN_BRANCH
+from pyiceberg.table.snapshots import ancestors_of
 from pyiceberg.table.update import (
     AddSchemaUpdate,
+    AssertCurrentSchemaId,
+    AssertLastAssignedFieldId,
     AssertRefSnapshotId,
     RemoveSnapshotRefUpdate,
     SetCurrentSchemaUpdate,
     SetPropertiesUpdate,
     SetSnapshotRefUpdate,
+    TableRequirement,
+    TableUpdate,
 )
 
-from carbon_pipelines.lake.connection import lake_errors, load_table
+from carbon_pipelines.errors import CommitConflictError, StateMissingError
+from carbon_pipelines.lake.commit import UNANSWERED, commit_files, unknown_commit
+from carbon_pipelines.lake.connection import load_table
+from carbon_pipelines.lake.row_delta import FileChanges
 from carbon_pipelines.lake.state import TableProgress, find_carrier, read_progress
 
 BRANCH = "carbon_first_copy"
 """Name of the branch; readers of ``main`` never see it."""
+COMMIT_ATTEMPTS = 40
+"""Times that a commit gives way to others of the table, before that is reported as a conflict."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +58,8 @@ class StagedCopy:
         done: Indexes of the ranges that are on the branch.
         last_through_lsn: The newest snapshot's L; the branch is consistent once past it.
         snapshots: Number of source snapshots that the ranges come from.
+        filenode: pg_class.relfilenode of the file that ``ranges`` are pages of.
+        schema_id: Of the Iceberg schema that the files are written with.
     """
 
     progress: TableProgress
@@ -45,6 +67,8 @@ class StagedCopy:
     done: frozenset[int]
     last_through_lsn: int
     snapshots: int
+    filenode: int
+    schema_id: int
 
     def to_properties(self) -> dict[str, str]:
         """The summary properties of a snapshot on the branch."""
@@ -54,17 +78,20 @@ class StagedCopy:
             "carbon.staged_done": json.dumps(sorted(self.done)),
             "carbon.staged_last_through": str(self.last_through_lsn),
             "carbon.staged_snapshots": str(self.snapshots),
+            "carbon.staged_filenode": str(self.filenode),
+            "carbon.staged_schema": str(self.schema_id),
         }
 
 
 def load_staged(table: Table, label: str) -> StagedCopy | None:
-    """The unfinished copy on the branch, or ``None``."""
+    """The unfinished copy on the branch, or ``None`` if there is none that can be gone on with."""
     head = table.metadata.snapshot_by_name(BRANCH)
     carrier = find_carrier(table.metadata, head) if head is not None else None
     if carrier is None or carrier.summary is None:
         return None
     properties = carrier.summary.additional_properties
-    if "carbon.staged_ranges" not in properties:
+    # missing: the branch was merged into already, or its rows cannot be told apart from moved ones
+    if "carbon.staged_filenode" not in properties:
         return None
     return StagedCopy(
         read_progress(properties, label),
@@ -72,18 +99,58 @@ def load_staged(table: Table, label: str) -> StagedCopy | None:
         frozenset(json.loads(properties["carbon.staged_done"])),
         int(properties["carbon.staged_last_through"]),
         int(properties["carbon.staged_snapshots"]),
+        int(properties["carbon.staged_filenode"]),
+        int(properties["carbon.staged_schema"]),
     )
 
 
-def discard_branch(catalog: Catalog, table: Table) -> Table:
-    """Give an unfinished copy up; its files stay unreferenced until orphans are removed."""
-    if BRANCH not in table.metadata.refs:
-        return table
-    with table.manage_snapshots() as snapshots:
-        snapshots.remove_branch(BRANCH)
-    fresh = load_table(catalog, (table.name()[0], table.name()[1]))
-    assert fresh is not None
+def beside_others(catalog: Catalog, table: Table, attempt: Callable[[Table], T]) -> T:
+    """Do ``attempt`` on ``table``, and again on the table as it is then while others commit first.
+
+    ``attempt`` raises CommitFailedException where that is so.
+
+    Raises:
+        CommitConflictError: Others won again and again, or the table was created anew (retryable).
+    """
+    label, uuid = "/".join(table.name()), table.metadata.table_uuid
+    for _ in range(COMMIT_ATTEMPTS):
+        try:
+            return attempt(table)
+        except CommitFailedException:
+            table = reload_table(catalog, table)
+            if table.metadata.table_uuid != uuid:
+                raise CommitConflictError(label, 1) from None
+    raise CommitConflictError(label, COMMIT_ATTEMPTS)
+
+
+def reload_table(catalog: Catalog, table: Table) -> Table:
+    """The table as the catalog has it now."""
+    namespace, name = table.name()
+    fresh = load_table(catalog, (namespace, name))
+    if fresh is None:
+        raise StateMissingError(f"{namespace}/{name}")
     return fresh
+
+
+def discard_branch(catalog: Catalog, table: Table) -> Table:
+    """Give an unfinished copy up; its files stay unreferenced until orphans are removed.
+
+    Returns:
+        The table as it is without the branch.
+
+    Raises:
+        CommitConflictError: Somebody else wrote to the branch meanwhile (retryable).
+    """
+    head = _head(table)
+
+    def attempt(table: Table) -> Table:
+        _check_head(table, head)
+        if head is not None:
+            with table.manage_snapshots() as snapshots:
+                snapshots.remove_branch(BRANCH)
+        return table
+
+    return beside_others(catalog, table, attempt)
 
 
 def stage_schema(table: Table, schema: Schema) -> tuple[Table, Schema]:
@@ -91,6 +158,9 @@ def stage_schema(table: Table, schema: Schema) -> tuple[Table, Schema]:
 
     Returns:
         The table as it is then, and the schema under its id.
+
+    Raises:
+        CommitFailedException: The table got other columns meanwhile, whose ids may be the same.
     """
     for known in table.schemas().values():
         if known.fields == schema.fields:
@@ -100,38 +170,113 @@ def stage_schema(table: Table, schema: Schema) -> tuple[Table, Schema]:
         schema_id=max(table.schemas()) + 1,
         identifier_field_ids=schema.identifier_field_ids,
     )
-    transaction = table.transaction()
-    transaction._stage((AddSchemaUpdate.model_validate({"schema": new}),))  # pyright: ignore[reportPrivateUsage]
-    committed = transaction.commit_transaction()
+    metadata = table.metadata
+    committed = _commit(
+        table,
+        (AddSchemaUpdate.model_validate({"schema": new}),),
+        (
+            AssertLastAssignedFieldId.model_validate(
+                {"last-assigned-field-id": metadata.last_column_id}
+            ),
+            AssertCurrentSchemaId.model_validate({"current-schema-id": metadata.current_schema_id}),
+        ),
+    )
     return committed, next(s for s in committed.schemas().values() if s.fields == schema.fields)
 
 
-def publish(table: Table, label: str, schema: Schema, properties: Mapping[str, str]) -> Table:
-    """Set ``main`` to the branch's head and drop the branch, in one commit.
+def stage_files(
+    catalog: Catalog, table: Table, staged: StagedCopy, files: Sequence[DataFile], schema: Schema
+) -> Table:
+    """Put the ``files`` of one range, written with ``schema``, on the branch.
 
-    ``schema`` becomes current and ``properties`` are set with it. Both branches must be as they
-    were in ``table``: another process may have given the copy up and begun its own.
+    The branch has to stand where it does in ``table``, which is as this copy last left it;
+    ``staged`` is how far the copy has come with these files.
 
     Raises:
-        CommitConflictError: Somebody else wrote to the table meanwhile (retryable).
+        CommitConflictError: Somebody else wrote to the branch meanwhile (retryable).
+        CommitUnknownError: The answer was lost, the catalog does not show the snapshot (retryable).
     """
-    refs = table.metadata.refs
-    head = refs[BRANCH].snapshot_id
-    main = refs[MAIN_BRANCH].snapshot_id if MAIN_BRANCH in refs else None
-    transaction = table.transaction()
-    transaction._stage(  # pyright: ignore[reportPrivateUsage]
-        (
+    head = table.metadata.snapshot_by_name(BRANCH)
+    manifests = head.manifests(table.io) if head is not None else ()
+    changes, properties = FileChanges(added_data=files, manifests=manifests), staged.to_properties()
+
+    def attempt(table: Table) -> Table:
+        _check_head(table, head.snapshot_id if head is not None else None)
+        committed = commit_files(table, changes, properties, branch=BRANCH, schema=schema)
+        if committed is None:
+            raise CommitFailedException
+        _check_head(committed.table, committed.snapshot_id)
+        return committed.table
+
+    return beside_others(catalog, table, attempt)
+
+
+def publish(catalog: Catalog, table: Table, schema: Schema, properties: Mapping[str, str]) -> Table:
+    """Set ``main`` to the branch's head and drop the branch, in one commit.
+
+    ``schema`` becomes current and ``properties`` are set with it. The branch must be as it was in
+    ``table``: another process may have given the copy up and begun its own. ``main`` may have moved
+    on: what was merged into it meanwhile is merged into the new rows by the next run, from where
+    the copy stands.
+
+    Raises:
+        CommitConflictError: Somebody else wrote to the branch meanwhile (retryable).
+        CommitUnknownError: The answer was lost, the catalog does not show the copy (retryable).
+    """
+    head = table.metadata.refs[BRANCH].snapshot_id
+
+    def attempt(table: Table) -> Table:
+        if _is_published(table, head):  # by an attempt whose answer said otherwise
+            return table
+        _check_head(table, head)
+        refs = table.metadata.refs
+        main = refs[MAIN_BRANCH].snapshot_id if MAIN_BRANCH in refs else None
+        updates = (
             SetSnapshotRefUpdate.model_validate(
                 {"ref-name": MAIN_BRANCH, "snapshot-id": head, "type": "branch"}
             ),
             RemoveSnapshotRefUpdate.model_validate({"ref-name": BRANCH}),
             SetCurrentSchemaUpdate.model_validate({"schema-id": schema.schema_id}),
             SetPropertiesUpdate(updates=dict(properties)),
-        ),
-        (
+        )
+        requirements = (
             AssertRefSnapshotId.model_validate({"ref": MAIN_BRANCH, "snapshot-id": main}),
             AssertRefSnapshotId.model_validate({"ref": BRANCH, "snapshot-id": head}),
-        ),
+        )
+        try:
+            return _commit(table, updates, requirements)
+        except UNANSWERED as lost:
+            fresh = reload_table(catalog, table)
+            if _is_published(fresh, head):
+                return fresh
+            raise unknown_commit(table, head, lost) from lost
+
+    return beside_others(catalog, table, attempt)
+
+
+def _commit(
+    table: Table, updates: tuple[TableUpdate, ...], requirements: tuple[TableRequirement, ...]
+) -> Table:
+    transaction = table.transaction()
+    transaction._stage(updates, requirements)  # pyright: ignore[reportPrivateUsage]
+    return transaction.commit_transaction()
+
+
+def _head(table: Table) -> int | None:
+    ref = table.metadata.refs.get(BRANCH)
+    return ref.snapshot_id if ref is not None else None
+
+
+def _check_head(table: Table, head: int | None) -> None:
+    """The branch stands at ``head`` (None: there is none), or another process has taken it."""
+    if _head(table) != head:
+        raise CommitConflictError("/".join(table.name()), 1)
+
+
+def _is_published(table: Table, head: int) -> bool:
+    main = table.metadata.snapshot_by_name(MAIN_BRANCH)
+    return (
+        _head(table) is None
+        and main is not None
+        and any(snapshot.snapshot_id == head for snapshot in ancestors_of(main, table.metadata))
     )
-    with lake_errors(f"Iceberg table {label}"):
-        return transaction.commit_transaction()

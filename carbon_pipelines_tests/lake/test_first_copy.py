@@ -1,4 +1,3 @@
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,26 +9,15 @@ from carbon_pipelines.lake.commit import commit_files
 from carbon_pipelines.lake.first_copy import FirstCopied, FirstCopy
 from carbon_pipelines.lake.row_delta import FileChanges
 from carbon_pipelines.lake.staging import BRANCH, StagedCopy, load_staged
-from carbon_pipelines.source.position import Position
-from carbon_pipelines.source.relation import SourceRelation
-from carbon_pipelines.stream.consumer import TopicState
-from carbon_pipelines_tests.lake.local_lake import START, LocalLake, relation
+from carbon_pipelines_tests.lake.local_lake import START, LocalLake
 
 COLUMNS = {"id": "int8", "name": "text"}
-HALF = StagedCopy(START, [(0, 12), (12, None)], frozenset({0}), 4711, 1)
-TOPIC = TopicState("cdc.market.public.t", "topic", "cluster", 0, 9)
+HALF = StagedCopy(START, [(0, 12), (12, None)], frozenset({0}), 4711, 1, 16999, 0)
 
 
 class Nowhere:
     def source_dsn(self, _database: str) -> str:
         return "postgresql://nowhere"
-
-
-@dataclass
-class Captured:
-    system_identifier: str = START.system_identifier
-    timeline: int = START.timeline
-    position: Position = START.position
 
 
 @pytest.fixture
@@ -45,23 +33,6 @@ def lake(tmp_path: Path) -> LocalLake:
 def copy_of(lake: LocalLake, kind: type[FirstCopy] = FirstCopy) -> Any:
     database = DatabaseSpec(name="market", owner="team:tests", tables=(lake.spec,))
     return kind(lake.catalog, lake.spec, database, Nowhere(), report=lambda _: None)
-
-
-def resumes(lake: LocalLake, shape: SourceRelation) -> bool:
-    copy = copy_of(lake)
-    found = load_staged(copy._prepare_table(shape), "market/t")
-    assert found is not None
-    return copy._can_resume(found, shape, Captured(), TOPIC)
-
-
-def test_a_copy_of_the_same_shape_is_resumed(lake: LocalLake) -> None:
-    assert resumes(lake, relation(COLUMNS, ["id"]))
-
-
-def test_a_copy_whose_schema_is_not_current_yet_begins_again(lake: LocalLake) -> None:
-    renamed = relation({"id": "int8", "title": "text"}, ["id"])
-
-    assert not resumes(lake, renamed)
 
 
 def test_a_resumed_copy_that_lacks_a_row_the_stream_still_changes_begins_again(
