@@ -44,7 +44,7 @@ SELECT o.oid::bigint, format('%%I.%%I', d ->> 'schema', d ->> 'name'), d -> 'col
   LEFT JOIN LATERAL (SELECT * FROM carbon.ddl_history r
                       WHERE r.oid = o.oid ORDER BY r.id DESC LIMIT 1) AS h ON true
  WHERE d IS NOT NULL
-   AND (%(everything)s OR h.id IS NULL
+   AND (o.oid = ANY (%(unseen)s::oid[]) OR h.id IS NULL
         OR (h.schema, h.name, h.kind, h.replica_identity, h.partition_parent, h.columns)
            IS DISTINCT FROM (d ->> 'schema', d ->> 'name', d ->> 'kind', d ->> 'replica_identity',
                              (d ->> 'partition_parent')::oid, d -> 'columns'))
@@ -121,7 +121,7 @@ def _install_triggers(connection: SourceConnection) -> bool:
 
 
 def record_shapes(
-    connection: SourceConnection, oids: Sequence[int], *, everything: bool = False
+    connection: SourceConnection, oids: Sequence[int], *, unseen: Sequence[int] = ()
 ) -> tuple[int, ...]:
     """Record the shape of each relation whose newest row is missing or differs.
 
@@ -131,7 +131,9 @@ def record_shapes(
     Args:
         connection: Inside the caller's transaction.
         oids: Relations.
-        everything: Record them all, for a slot that was made after the existing rows.
+        unseen: Those of which changes may be missing in the stream before this transaction: they
+            were not published, or the slot is new. Recorded in any case, and as rewritten: a copy
+            from before is stale. One without a row counts as such.
 
     Returns:
         The oids of the relations that got a row.
@@ -140,7 +142,7 @@ def record_shapes(
         SourceLockedError: A table was locked for longer than lock_timeout.
         TableMissingError: A table was dropped in this moment.
     """
-    for _, label, *_ in _differing(connection, oids, everything=everything):
+    for _, label, *_ in _differing(connection, oids, unseen):
         try:
             connection.execute(
                 sql.SQL("SELECT FROM ONLY {} WHERE false").format(
@@ -154,8 +156,8 @@ def record_shapes(
         except psycopg.errors.UndefinedTable as missing:
             raise TableMissingError(label, location=describe_session(connection)) from missing
     recorded: list[int] = []
-    for oid, _, columns, before in _differing(connection, oids, everything=everything):
-        rewritten = before is not None and may_have_rewritten(before, columns)
+    for oid, _, columns, before in _differing(connection, oids, unseen):
+        rewritten = oid in unseen or before is None or may_have_rewritten(before, columns)
         connection.execute(
             "SELECT carbon.record_relation(%s::bigint::oid, %s, %s)", (oid, SETUP_TAG, rewritten)
         )
@@ -164,9 +166,9 @@ def record_shapes(
 
 
 def _differing(
-    connection: SourceConnection, oids: Sequence[int], *, everything: bool
+    connection: SourceConnection, oids: Sequence[int], unseen: Sequence[int]
 ) -> list[tuple[Any, ...]]:
-    arguments = {"oids": list(oids), "everything": everything}
+    arguments = {"oids": list(oids), "unseen": list(unseen)}
     return connection.execute(_DIFFERING.encode(), arguments).fetchall()
 
 

@@ -96,6 +96,12 @@ class PublicationPlan:
         """Tables that enter a publication, for which we have to own them."""
         return tuple(name for step in self.steps if step.kind == "add" for name in step.tables)
 
+    @property
+    def uncovered(self) -> frozenset[TableName]:
+        """Tables that were not published as wanted: changes before this plan may be missing."""
+        changed = (step.publication.tables for step in self.steps if step.kind == "set")
+        return frozenset(self.added).union(*changed)
+
     def __str__(self) -> str:
         return "\n".join(f"{step};" for step in self.steps) or "-- nothing to change"
 

@@ -9,7 +9,7 @@ The order, and why:
    publication that is younger than the slot.
 3. A row of DDL history for each table *after* the slot exists, so that the stream has it; for a
    table that joins later, in the transaction that publishes it, so that its row comes before its
-   events.
+   events. It says "rewritten": if the table was published before, what happened since is missing.
 4. The barrier: every transaction that ran before the last change has ended. Only then may a source
    snapshot be taken.
 Steps 3 and 4 are remembered as unfinished in carbon.capture_state, in the transaction that makes
@@ -159,7 +159,7 @@ def ensure_source(
         state = load_state(connection, database.slot_name)
         if not state.described:
             with connection.transaction():
-                record_shapes(connection, oids, everything=True)
+                record_shapes(connection, oids, unseen=oids)
                 state = SetupState(described=True)
                 save_state(connection, database.slot_name, state)
         if not state.settled:
@@ -244,19 +244,29 @@ def _publish(
     """Commit the publications and what has to be remembered of them; return the tables' oids."""
     with connection.transaction():
         apply_publications(connection, plan)
-        rows = connection.execute(
-            "SELECT r.prrelid::bigint FROM pg_publication_rel r"
-            " JOIN pg_publication p ON p.oid = r.prpubid WHERE p.pubname = ANY (%s)"
-            " AND r.prrelid <> 'carbon.ddl_history'::regclass ORDER BY r.prrelid",
-            ([database.publication_name, database.keyless_publication_name],),
-        ).fetchall()
-        oids = tuple(row[0] for row in rows)
+        names = _load_published(connection, database)
+        oids = tuple(names)
         described = slot_exists and load_state(connection, database.slot_name).described
         if plan.steps or not slot_exists:
             save_state(connection, database.slot_name, SetupState(described=described))
         if described:
-            record_shapes(connection, oids)
+            uncovered = plan.uncovered
+            unseen = [oid for oid, name in names.items() if name in uncovered]
+            # without the history the shapes themselves went unseen
+            record_shapes(connection, oids, unseen=oids if HISTORY_TABLE in uncovered else unseen)
     return oids
+
+
+def _load_published(connection: SourceConnection, database: DatabaseSpec) -> dict[int, TableName]:
+    """The tables of our publications by oid, without the history."""
+    rows = connection.execute(
+        "SELECT c.oid::bigint, n.nspname, c.relname FROM pg_publication_rel r"
+        " JOIN pg_publication p ON p.oid = r.prpubid JOIN pg_class c ON c.oid = r.prrelid"
+        " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE p.pubname = ANY (%s)"
+        " AND c.oid <> 'carbon.ddl_history'::regclass ORDER BY c.oid",
+        ([database.publication_name, database.keyless_publication_name],),
+    ).fetchall()
+    return {oid: (schema, name) for oid, schema, name in rows}
 
 
 @contextmanager

@@ -60,3 +60,38 @@ def test_what_happens_under_another_name_is_never_lost_in_silence(
 
     assert before == [70]
     assert pipeline.differences("t") == 0
+
+
+def test_a_table_that_left_the_publication_for_a_while_is_copied_anew(
+    pipeline: Pipeline,
+) -> None:
+    """As when a process with an older catalog sets the source up."""
+    declared = pipeline.tables.pop("t")
+    pipeline.execute("CREATE TABLE other (id bigint PRIMARY KEY)")
+    pipeline.declare("other")
+    pipeline.drain()
+    pipeline.execute("UPDATE t SET n = 70 WHERE id = 7", "DELETE FROM t WHERE id = 8")
+    pipeline.tables["t"] = declared
+
+    pipeline.drain()
+    with pytest.raises(UnsupportedSchemaChangeError, match="recopy"):
+        pipeline.sync("t")
+    recopy(pipeline)
+    pipeline.execute("UPDATE t SET n = 90 WHERE id = 9")
+    pipeline.follow("t")
+
+    assert pipeline.differences("t") == 0
+
+
+def test_a_copy_anew_sees_to_the_publication_before_it_reads(pipeline: Pipeline) -> None:
+    pipeline.execute(
+        "ALTER TABLE t DROP CONSTRAINT t_pkey",
+        "UPDATE t SET n = 50 WHERE id = 2",
+        "ALTER TABLE t ADD PRIMARY KEY (id)",
+    )
+
+    recopy(pipeline)
+    pipeline.execute("UPDATE t SET n = 70 WHERE id = 5", "DELETE FROM t WHERE id = 6")
+    pipeline.follow("t")
+
+    assert pipeline.differences("t") == 0

@@ -53,7 +53,7 @@ def test_a_fresh_source_gets_publications_then_a_slot_then_a_history(database):
     assert setup.identity_lost == ()
     assert (setup.slot.plugin, setup.slot.wal_status) == ("pgoutput", "reserved")
     assert setup.slot.failover == (database.connection.info.server_version >= 170_000)
-    assert history(database) == [("trade", "carbon setup", False), ("log", "carbon setup", False)]
+    assert history(database) == [("trade", "carbon setup", True), ("log", "carbon setup", True)]
     with connect(database.dsn) as connection:
         assert setup.identity == load_identity(connection)
         assert setup.relations == {
@@ -101,6 +101,31 @@ def test_a_table_no_longer_declared_leaves_the_publication(database):
     ensure_source(database.dsn, database.spec(TRADE, LOG))
     ensure_source(database.dsn, database.spec(TRADE))
     assert "public.log" not in published(database)
+
+
+@pytest.mark.parametrize(
+    ("interruption", "missed"),
+    [
+        ("ALTER PUBLICATION {carbon} DROP TABLE trade", {"trade"}),
+        ("ALTER PUBLICATION {carbon} SET (publish = 'insert')", {"trade", "log"}),
+        ("ALTER PUBLICATION {carbon} SET TABLE trade (id), carbon.ddl_history", {"trade"}),
+        ("ALTER PUBLICATION {carbon} DROP TABLE carbon.ddl_history", {"trade", "log"}),
+    ],
+)
+def test_what_was_not_published_for_a_while_is_recorded_as_rewritten(
+    database, interruption, missed
+):
+    database.run(*MAKE)
+    spec = database.spec(TRADE, LOG)
+    first = ensure_source(database.dsn, spec)
+    database.run(interruption.format(carbon=spec.publication_name))
+    second = ensure_source(database.dsn, spec)
+    renewed = {
+        name
+        for name, relation in second.relations.items()
+        if relation.rewritten and relation.version > first.relations[name].version
+    }
+    assert renewed == missed
 
 
 def test_quoted_names_are_published_and_recorded(database):
@@ -444,7 +469,7 @@ def test_without_event_triggers_shapes_are_recorded_by_the_next_call(database):
     setup = ensure_source(dsn, spec)
     assert setup.relations["trade"].rewritten
     assert history(database) == [
-        ("trade", "carbon setup", False),
+        ("trade", "carbon setup", True),
         ("trade", "carbon setup", False),
         ("trade", "carbon setup", True),
     ]
