@@ -78,6 +78,7 @@ CarbonPipelinesError                  (``retryable`` says whether the same call 
 │   ├── UnsupportedTypeError          a PostgreSQL type has no Iceberg type
 │   ├── UnrepresentableValueError     a value has no place in its column's type
 │   ├── UnsupportedSchemaChangeError  a DDL cannot be followed in place
+│   ├── UnrecordedShapeError          events have columns that the DDL history does not describe
 │   ├── ProgressMissingError          the progress topic says nothing
 │   ├── SourceTableReplacedError      a source table was dropped and another took its name
 │   ├── WrongSourceError              a table was made from another PostgreSQL
@@ -146,6 +147,7 @@ from carbon_pipelines.errors.lake import (
     SourceTableReplacedError,
     StateFormatError,
     StateMissingError,
+    UnrecordedShapeError,
     UnrepresentableValueError,
     UnsupportedSchemaChangeError,
     UnsupportedTypeError,
@@ -280,6 +282,7 @@ __all__ = [
     "UndecodableChangeError",
     "UnkeyedChangeError",
     "UnknownTableError",
+    "UnrecordedShapeError",
     "UnrepresentableValueError",
     "UnsupportedSchemaChangeError",
     "UnsupportedTypeError",

@@ -72,6 +72,20 @@ class UnsupportedSchemaChangeError(LakeError):
         )
 
 
+class UnrecordedShapeError(LakeError):
+    """Events from ``position`` on have columns that the DDL history does not describe."""
+
+    def __init__(self, table: str, position: str) -> None:
+        self.table, self.position = table, position
+        super().__init__(
+            f"{table}: events from position {position} on have columns that no row of "
+            "carbon.ddl_history describes: a DDL was not recorded (no event triggers, or they were "
+            'off), or no column has the name that is declared "protect: drop", so that nothing of '
+            "the rows is sent. The table stands before them; other tables go on. Correct that name "
+            f'if it is the reason, and start capture again; then run "carbon recopy {table}".'
+        )
+
+
 class ProgressMissingError(LakeError):
     """Capture reached a point but its progress topic says nothing."""
 

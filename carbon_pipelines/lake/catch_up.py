@@ -80,6 +80,7 @@ class CatchUp:
 
         Raises:
             UnsupportedSchemaChangeError: A DDL cannot be followed; events before it are merged.
+            UnrecordedShapeError: A DDL was not recorded; likewise.
             SourceTableReplacedError: Another table took the name; likewise.
             MalformedEnvelopeError: A message is no change event; nothing of its batch is merged.
             OffsetGapError: Kafka no longer holds the next offset.
@@ -184,8 +185,11 @@ class _Reading:
     def _read_by_place(self, raw: RawBatch, done: CaughtUp) -> _Part:
         """Decode only what is to be merged: the other events' columns may be of other types."""
         places = self._places().read(raw)
+        fresh = is_unseen(places, done.progress)
+        if self._follower.stop is not None:
+            self._follower.stop_before_unrecorded(places, np.flatnonzero(fresh))
         end = end_of(places, self._until_lsn, self._follower.stop)
-        wanted = np.flatnonzero(is_unseen(places, done.progress)[:end])
+        wanted = np.flatnonzero(fresh[:end])
         if self._follower.stop is None and self._learn(places.slice(0, end), done, wanted):
             return self._read(raw, done)
         edge = done.progress.edge
@@ -204,12 +208,13 @@ class _Reading:
 
     def _learn(self, places: ChangeBatch, done: CaughtUp, wanted: np.ndarray | None = None) -> bool:
         """Read the history again if ``wanted`` events have unknown versions; whether they had."""
-        named = places.schema_version if wanted is None else places.schema_version[wanted]
-        versions = set(np.unique(named).tolist())
+        wanted = np.arange(len(places)) if wanted is None else wanted
+        versions = set(np.unique(places.schema_version[wanted]).tolist())
         if versions <= self._follower.relations.keys():
             return False
         self._follower.refresh(done.table, done.progress)
         self._follower.check_known(versions)
+        self._follower.stop_before_unrecorded(places, wanted)
         return True
 
     def _reader(self) -> EnvelopeReader:

@@ -11,6 +11,7 @@ is, so every event below a DDL's position has been seen when the DDL is reached.
 
 from dataclasses import dataclass
 
+import numpy as np
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
@@ -22,14 +23,17 @@ from carbon_pipelines.errors import (
     SchemaVersionMissingError,
     SourceTableReplacedError,
     StateMissingError,
+    UnrecordedShapeError,
     UnsupportedSchemaChangeError,
 )
+from carbon_pipelines.lake.change_batch import ChangeBatch
 from carbon_pipelines.lake.connection import lake_errors, load_table
 from carbon_pipelines.lake.evolution import apply_change, plan_change
 from carbon_pipelines.lake.state import TableProgress
 from carbon_pipelines.source.position import Position
 from carbon_pipelines.source.relation import SourceRelation
 from carbon_pipelines.stream.consumer import load_topic_state
+from carbon_pipelines.stream.envelope import UNRECORDED
 from carbon_pipelines.stream.schemas import SchemaHistory, load_schema_history
 from carbon_pipelines.stream.topics import ddl_topic
 
@@ -47,7 +51,7 @@ class SchemaFollower:
 
     Attributes:
         relations: Versions whose events can be decoded, the table's own included.
-        stop: The first DDL that is not followed, or ``None``.
+        stop: The first DDL that is not followed, or event that cannot be, or ``None``.
         version: The newest version followed.
         ddl_offset: Offset of the DDL topic up to which everything was considered.
     """
@@ -96,9 +100,22 @@ class SchemaFollower:
 
     def check_known(self, versions: set[int]) -> None:
         """Raise where the DDL topic, just read, lacks a version that events name."""
-        missing = sorted(versions - self.relations.keys())
+        missing = sorted(versions - self.relations.keys() - {UNRECORDED})
         if missing and self.stop is None:
             raise SchemaVersionMissingError(ddl_topic(self._spec.database), missing)
+
+    def stop_before_unrecorded(self, places: ChangeBatch, wanted: np.ndarray) -> None:
+        """Stop before the first of the ``wanted`` events whose columns the history lacks."""
+        unrecorded = wanted[places.schema_version[wanted] == UNRECORDED]
+        if not len(unrecorded):
+            return
+        first = int(unrecorded[0])
+        position = Position(int(places.commit_lsn[first]), int(places.ordinal[first]))
+        before = Position(position.commit_lsn, position.ordinal - 1)
+        if self.stop is None or before < self.stop.position:
+            later = self._until_lsn is not None and position.commit_lsn > self._until_lsn
+            error = None if later else UnrecordedShapeError(self._spec.label, str(position))
+            self.stop = Stop(before, error)
 
     def _concerns(self, relation: SourceRelation, progress: TableProgress) -> bool:
         if relation.oid == progress.relation_oid:

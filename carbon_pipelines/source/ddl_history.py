@@ -175,19 +175,19 @@ def _differing(
 def may_have_rewritten(
     before: Iterable[Mapping[str, Any]], now: Iterable[Mapping[str, Any]]
 ) -> bool:
-    """Whether rows may have changed without events between two recorded shapes of a table.
+    """Whether rows may have changed without readable events between two recorded shapes of a table.
 
-    The triggers know; the cross-check errs on the side of a re-copy: when a column's type differs,
-    and when a new column has a default that is no constant (a constant leaves a missing value).
+    The triggers know; the cross-check comes at another place in the stream than the DDL, so rows in
+    between were sent under the older shape, and it cannot see how a new column was filled. It errs
+    on the side of a re-copy for any change but those of facts that no row that exists depends on: a
+    default, a constraint, and a missing value that VACUUM FULL has written out.
     """
-    types = {column["attnum"]: column["type"] for column in before}
-    return any(
-        types[column["attnum"]] != column["type"]
-        if column["attnum"] in types
-        else column["missing_value"] is None
-        and (column["default"] is not None or column["generated"] == "s")
-        for column in now
-    )
+    return _lasting(before) != _lasting(now)
+
+
+def _lasting(columns: Iterable[Mapping[str, Any]]) -> list[list[Any]]:
+    facts = ("attnum", "name", "type", "key_position", "generated", "published")
+    return [[column[fact] for fact in facts] for column in columns]
 
 
 def load_recorded_relations(

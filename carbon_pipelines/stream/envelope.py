@@ -5,8 +5,12 @@ and without a Python object for each value that is not part of the result. What 
 event follows from a message and which position it has (``translate.py``).
 
 An envelope's ``source`` has, besides Debezium's fields, ``commit_lsn`` and ``ordinal`` (the event's
-position), ``schema_version`` (an id of carbon.ddl_history, 0 if none is known) and, if an update
-left TOAST values unchanged, ``unchanged``: the names of their columns joined by U+001F.
+position), ``schema_version`` (an id of carbon.ddl_history, 0 if no row there describes the columns)
+and, if an update left TOAST values unchanged, ``unchanged``: the names of their columns joined by
+U+001F.
+
+A column that must not leave is known by its name alone. If no column has that name, it may have
+been renamed: then no value of any column leaves, and the version is 0, at which readers stop.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,6 +25,9 @@ from carbon_pipelines.stream.pgoutput import Relation, RelationColumn
 _TEXT, _NULL, _UNCHANGED = b"tnu"
 _SIZE = Struct(">I").unpack_from
 _SEPARATOR = "\x1f"
+
+UNRECORDED = 0
+"""The ``schema_version`` of events whose columns no row of carbon.ddl_history describes."""
 
 Row = list[bytes]
 """What stands between the braces, in pieces: name, value, name, value, for every column."""
@@ -59,7 +66,7 @@ class RelationEncoder:
 
     __slots__ = (
         *("changed", "created", "deleted", "key_of", "missing_in_old_key", "moved"),
-        *("read_row", "relation", "target", "truncated", "version"),
+        *("read_row", "relation", "sealed", "target", "truncated", "version"),
     )
 
     def __init__(
@@ -74,11 +81,14 @@ class RelationEncoder:
             known: The relation's newest row of the DDL history, which tells what types are made of.
         """
         self.relation, self.target = relation, target
-        self.version = known.version if known is not None else 0
+        names = frozenset(column.name for column in relation.columns)
+        self.sealed = not target.dropped <= names
+        self.version = UNRECORDED if self.sealed else _version(relation, known)
+        dropped = names if self.sealed else target.dropped
         types = {column.name: column.type for column in known.columns} if known is not None else {}
-        self.read_row = _compile_reader(_compile_columns(relation, target.dropped, types))
-        key = _key_columns(relation, target)
-        self.key_of = _compile_key(relation, key)
+        self.read_row = _compile_reader(_compile_columns(relation, dropped, types))
+        key = () if self.sealed else _key_columns(relation, target)
+        self.key_of = _sealed_key if self.sealed else _compile_key(relation, key)
         self.missing_in_old_key = tuple(c.name for c in key if not c.in_identity)
         source = _source_template(database, relation, self.version)
         self.created = _template(b"c", NULL, b"{%b}", source)
@@ -111,9 +121,20 @@ class RelationEncoder:
 
     def unchanged_field(self, unchanged: Sequence[int]) -> bytes:
         """The field ``,"unchanged":"..."`` for the columns that are not dropped, or nothing."""
+        if self.sealed:
+            return b""
         columns = (self.relation.columns[index].name for index in unchanged)
         names = [name for name in columns if name not in self.target.dropped]
         return b',"unchanged":%b' % string(_SEPARATOR.join(names).encode()) if names else b""
+
+
+def _version(relation: Relation, known: SourceRelation | None) -> int:
+    """The recorded shape that rows have, if it is recorded: a DDL may not have been."""
+    if known is None:
+        return UNRECORDED
+    recorded = [(column.name, column.type.oid) for column in known.columns]
+    sent = [(column.name, column.type_oid) for column in relation.columns]
+    return known.version if sent == recorded else UNRECORDED
 
 
 def _compile_columns(
@@ -199,6 +220,10 @@ def _compile_key(
 
 def _no_key(row: Row) -> None:  # noqa: ARG001
     return None
+
+
+def _sealed_key(row: Row) -> bytes:  # noqa: ARG001
+    return b"{}"
 
 
 def _nothing(value: bytes) -> bytes:  # noqa: ARG001

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from carbon_pipelines.embedded.stack import Stack
-from carbon_pipelines.errors import UnsupportedSchemaChangeError
+from carbon_pipelines.errors import UnrecordedShapeError, UnsupportedSchemaChangeError
 from carbon_pipelines.lake.recopy import recopy_table
 from carbon_pipelines_tests.conftest import SourceDatabase
 from carbon_pipelines_tests.integration.pipeline import Pipeline
@@ -92,6 +92,51 @@ def test_a_copy_anew_sees_to_the_publication_before_it_reads(pipeline: Pipeline)
 
     recopy(pipeline)
     pipeline.execute("UPDATE t SET n = 70 WHERE id = 5", "DELETE FROM t WHERE id = 6")
+    pipeline.follow("t")
+
+    assert pipeline.differences("t") == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ALTER TABLE t ADD COLUMN more text",
+        "ALTER TABLE t ADD COLUMN more text DEFAULT 'five'",
+        "ALTER TABLE t RENAME n TO more",
+        "ALTER TABLE t ALTER doc TYPE bytea USING doc::bytea, ADD COLUMN more int",
+    ],
+)
+def test_rows_after_a_ddl_that_nothing_recorded_are_not_read_under_the_older_shape(
+    pipeline: Pipeline, change: str
+) -> None:
+    pipeline.execute(
+        "UPDATE t SET n = 70 WHERE id = 7",
+        "ALTER EVENT TRIGGER carbon_ddl_command_end DISABLE",
+        change,
+        "UPDATE t SET more = '8' WHERE id = 8",
+    )
+
+    pipeline.drain()
+    with pytest.raises(UnrecordedShapeError, match="recopy"):
+        pipeline.sync("t")
+    before = pipeline.iceberg("t").scan("n > 9").to_arrow().column("n").to_pylist()
+    recopy(pipeline)
+    pipeline.execute("UPDATE t SET more = '9' WHERE id = 9")
+    pipeline.follow("t")
+
+    assert before == [70]
+    assert pipeline.differences("t") == 0
+
+
+def test_a_copy_anew_passes_events_that_kafka_gets_only_afterwards(pipeline: Pipeline) -> None:
+    pipeline.execute(
+        "ALTER EVENT TRIGGER carbon_ddl_command_end DISABLE",
+        "ALTER TABLE t ALTER n TYPE text USING 'n' || n, ADD COLUMN more text",
+        "UPDATE t SET more = 'eight', n = 'x' WHERE id = 8",
+    )
+
+    recopy(pipeline)
+    pipeline.execute("UPDATE t SET more = 'nine' WHERE id = 9")
     pipeline.follow("t")
 
     assert pipeline.differences("t") == 0

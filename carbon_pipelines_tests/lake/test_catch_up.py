@@ -9,7 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carbon_pipelines.errors import CommitConflictError, SchemaVersionMissingError
+from carbon_pipelines.errors import (
+    CommitConflictError,
+    SchemaVersionMissingError,
+    UnrecordedShapeError,
+)
 from carbon_pipelines.lake import catch_up, schema_follow
 from carbon_pipelines.lake.catch_up import CatchUp, in_copy
 from carbon_pipelines.lake.merge import Merge
@@ -271,6 +275,52 @@ def test_columns_added_one_after_another_during_one_read_are_all_followed(
         (3, "n", 7, None),
         (4, "m", 8, "x"),
     ]
+
+
+def test_events_of_a_shape_that_was_not_recorded_stop_the_table_before_them(
+    lake: LocalLake, stream: Stream
+) -> None:
+    stream.put(100, "u", after=row(1, "readable"))
+    stream.put(101, "u", version=0, after={"id": 1, "name": 7})
+    stream.put(101, "u", ordinal=2, version=0, after=row(1, "unreadable"))
+
+    for _ in range(2):
+        with pytest.raises(UnrecordedShapeError, match=r"0/65-1 .*recopy market/t"):
+            run(lake)
+
+    assert lake.rows() == [(1, "readable")]
+    assert (progress_of(lake).position, progress_of(lake).next_offset) == (Position(100, 1), 1)
+
+
+def test_an_unrecorded_shape_before_a_ddl_that_is_not_followed_is_the_first_to_stop(
+    lake: LocalLake, stream: Stream
+) -> None:
+    rewritten = replace(relation(COLUMNS, ["id"], version=2), rewritten=True)
+    stream.history.append((Position(102, 1), rewritten))
+    stream.put(100, "u", after=row(1, "readable"))
+    stream.put(101, "u", version=0, after={"id": 1, "name": 7})
+
+    with pytest.raises(UnrecordedShapeError):
+        run(lake)
+
+    assert lake.rows() == [(1, "readable")]
+
+
+def test_what_a_copy_holds_need_not_be_readable(lake: LocalLake, stream: Stream) -> None:
+    """Or else no copy would get past the events that made it necessary."""
+    lake.progress = replace(
+        lake.progress, edge=CopyEdge(Visibility(950, 950, frozenset()), 150), schema_version=2
+    )
+    lake.load([])
+    stream.history.append((Position(120, 1), relation(COLUMNS, ["id"], version=2)))
+    stream.put(110, "u", version=0, after={"id": 1, "name": {"no": "text"}})
+    stream.put(111, "u", version=1, after={"id": 1, "name": 7})
+    stream.put(140, "u", xid=960, version=2, after=row(1, "unseen by the copy"))
+    stream.put(160, "c", version=2, after=row(2, "new"))
+
+    run(lake)
+
+    assert lake.rows() == [(1, "unseen by the copy"), (2, "new")]
 
 
 def test_another_process_that_merged_meanwhile_ends_this_one(

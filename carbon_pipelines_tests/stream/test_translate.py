@@ -248,20 +248,24 @@ def test_a_transaction_with_only_a_marker_moves_the_position():
     assert (translator.position, translator.end_lsn) == (Position(900, 1), 950)
 
 
-def history_row(version: int, oid: int, type_name: str) -> bytes:
-    kind = {"oid": 99_999, "typmod": -1, "name": type_name, "kind": "b", "base_name": type_name}
-    column = {
-        "attnum": 1,
-        "name": "id",
-        "nullable": False,
-        "default": None,
-        "missing_value": None,
-        "key_position": 0,
-        "generated": "",
-        "published": True,
-        "type": [kind],
-    }
-    fields = [str(version), "1", str(oid), "public", "credit", "r", "d", json.dumps([column])]
+def history_row(version: int, oid: int, columns: Sequence[wal.Column]) -> bytes:
+    described = [
+        {
+            "attnum": number,
+            "name": column.name,
+            "nullable": not column.in_identity,
+            "default": None,
+            "missing_value": None,
+            "key_position": 0 if column.in_identity else None,
+            "generated": "",
+            "published": True,
+            "type": [
+                {"oid": column.type_oid, "typmod": -1, "name": "x", "kind": "b", "base_name": "x"}
+            ],
+        }
+        for number, column in enumerate(columns, start=1)
+    ]
+    fields = [str(version), "1", str(oid), "public", "credit", "r", "d", json.dumps(described)]
     return wal.insert(HISTORY, [value.encode() for value in fields])
 
 
@@ -288,12 +292,61 @@ def test_events_carry_a_new_schema_version_from_its_row_on():
         CREDIT,
         wal.insert(OID, [b"1", None]),
         HISTORY_RELATION,
-        history_row(41, OID, "int8"),
+        history_row(41, OID, COLUMNS),
         wal.insert(OID, [b"2", None]),
         wal.commit(900),
     ]
     heard, _ = translate(stream)
     assert [v["source"]["schema_version"] for v in heard.values] == [0, 0, 41]
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        [*COLUMNS, wal.Column("more", TEXT)],
+        COLUMNS[:1],
+        [COLUMNS[0], wal.Column("remark", TEXT)],
+        [COLUMNS[0], wal.Column("note", JSONB)],
+    ],
+)
+def test_rows_of_a_shape_that_was_not_recorded_have_no_schema_version(
+    columns: Sequence[wal.Column],
+):
+    stream = [
+        wal.begin(900),
+        HISTORY_RELATION,
+        history_row(41, OID, COLUMNS),
+        CREDIT,
+        wal.insert(OID, [b"1", b"x"]),
+        wal.relation(OID, "public", "credit", columns),
+        wal.insert(OID, [b"2", b"x", b"y"][: len(columns)]),
+        history_row(42, OID, columns),
+        wal.insert(OID, [b"3", b"x", b"y"][: len(columns)]),
+        wal.commit(900),
+    ]
+    heard, _ = translate(stream)
+    assert [v["source"]["schema_version"] for v in heard.values] == [0, 41, 0, 0, 42]
+
+
+def test_no_value_leaves_while_no_column_has_the_protected_name():
+    dropped = Target("t", "m/credit", ("id",), frozenset({"note"}))
+    renamed = [COLUMNS[0], wal.Column("secret", TEXT)]
+    stream = [
+        wal.begin(900),
+        HISTORY_RELATION,
+        history_row(41, OID, renamed),
+        wal.relation(OID, "public", "credit", renamed),
+        wal.insert(OID, [b"1", b"secret"]),
+        wal.update(OID, [b"2", wal.UNCHANGED], old_key=[b"1", None]),
+        wal.update(OID, [b"2", b"secret"], old_row=[b"2", b"secret"]),
+        wal.delete(OID, [b"2", None]),
+        wal.commit(900),
+    ]
+    heard, _ = translate(stream, targets={**TARGETS, ("public", "credit"): dropped})
+    assert heard.changes[1:] == [("c", None, {}), ("u", {}, {}), ("u", {}, {}), ("d", {}, None)]
+    assert [v["source"]["schema_version"] for v in heard.values[1:]] == [0, 0, 0, 0]
+    assert heard.keys[1:] == [{}, {}, {}, {}]
+    assert not any("unchanged" in v["source"] for v in heard.values)
 
 
 def test_a_type_that_only_the_history_knows_decides_the_form():
