@@ -36,6 +36,7 @@ class TableSynced:
         first_offset: Kafka offset that reading began at.
         last_offset: Offset before the one to read next.
         lag_offsets: Offsets of the topic not yet read, at the end.
+        progress: What snapshot ``snapshot_id`` carries.
         seconds_by_step: Wall seconds of "first_copy" and "merge".
     """
 
@@ -52,7 +53,14 @@ class TableSynced:
     position: Position
     row_count: int
     column_schema: tuple[tuple[str, str], ...]
+    progress: TableProgress
     seconds_by_step: Mapping[str, float] = field(default_factory=dict[str, float])
+
+    @property
+    def through_lsn(self) -> int:
+        """No change above this LSN shows; a copy shows some up to its edge, past ``position``."""
+        edge = self.progress.edge
+        return max(self.position.commit_lsn, edge.through_lsn if edge is not None else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,5 +163,6 @@ def _synced(
         position=done.progress.position,
         row_count=row_count,
         column_schema=tuple((f.name, str(f.field_type)) for f in done.table.schema().fields),
+        progress=done.progress,
         seconds_by_step=dict(steps),
     )

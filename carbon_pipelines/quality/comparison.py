@@ -7,19 +7,28 @@ DuckDB keeps two small tables between rounds: ``touched``, the key hashes that t
 out, and ``pending``, those that no round has compared yet.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import duckdb
+import pyarrow as pa
 
 from carbon_pipelines.errors import LakeUnreadableError
-from carbon_pipelines.quality.drilldown import Difference, explain_kept, keep_rows
+from carbon_pipelines.quality.drilldown import (
+    Difference,
+    explain_kept,
+    find_differing,
+    keep_hashes,
+    keep_rows,
+    take_differing,
+)
 from carbon_pipelines.quality.lake_scan import LakeSnapshot
 from carbon_pipelines.quality.rowhash import (
+    BUCKETS,
+    BucketSum,
     RowShape,
     bucket_sums,
     differing_buckets,
-    plan_drilldown,
 )
 from carbon_pipelines.quality.source_scan import SOURCE_TEXT, SourceStream, registered
 from carbon_pipelines.quality.touched_keys import key_batch
@@ -40,12 +49,19 @@ class Ends:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """What a comparison found at the keys it did not leave out."""
+    """What a comparison found at the keys it did not leave out.
+
+    ``differing_keys`` counts those that ``differences`` names and all others. ``source`` and
+    ``lake_keys`` are the rows at the named ones (``drilldown.take_differing``), if they were asked
+    for.
+    """
 
     source_rows: int
     lake_rows: int
     differences: tuple[Difference, ...] = ()
-    differing_buckets: int = 0
+    differing_keys: int = 0
+    source: pa.Table | None = None
+    lake_keys: pa.Table | None = None
 
 
 class Comparison:
@@ -83,18 +99,15 @@ class Comparison:
                 at_source = bucket_sums(self._engine, source)
             in_lake = bucket_sums(self._engine, lake)
             differing = differing_buckets(at_source, in_lake)
-            buckets = plan_drilldown(
-                differing, at_source, in_lake, max_rows=self._limits.drilldown_rows
+            if not differing:
+                return Compared(_rows(at_source), _rows(in_lake))
+            looked_at = sum(
+                end[b].rows for end in (at_source, in_lake) for b in differing if b in end
             )
-            found = self._look_into(buckets, ends, source, lake) if buckets else ()
+            found = self._look_into(differing, looked_at, ends, source, lake)
         except duckdb.Error as error:
             raise LakeUnreadableError(self._label, ends.lake.snapshot_id, str(error)) from error
-        return Compared(
-            source_rows=sum(bucket.rows for bucket in at_source.values()),
-            lake_rows=sum(bucket.rows for bucket in in_lake.values()),
-            differences=found,
-            differing_buckets=len(differing),
-        )
+        return replace(found, source_rows=_rows(at_source), lake_rows=_rows(in_lake))
 
     def settle(self) -> int:
         """End the round: what it left out is pending; how many keys that are."""
@@ -106,9 +119,35 @@ class Comparison:
         return len(self._engine.execute("SELECT key_hash FROM pending").fetchall())
 
     def _look_into(
-        self, buckets: Sequence[int], ends: Ends, source: str, lake: str
-    ) -> tuple[Difference, ...]:
+        self, buckets: Sequence[int], rows: int, ends: Ends, source: str, lake: str
+    ) -> Compared:
+        """Name the keys that differ in ``buckets``, which have so many rows at both ends.
+
+        Where these are many, their hashes alone are kept first, so that whole rows are kept only of
+        keys that differ.
+        """
+        max_keys, shape = self._limits.differences, ends.shape
+        where = f"key_hash % {BUCKETS} IN ({', '.join(map(str, buckets))})"
+        kept = "source_kept", "lake_kept"
+        keys = 0
+        many = rows > self._limits.drilldown_rows
+        if many:
+            with registered(self._engine, ends.source):
+                keep_hashes(self._engine, "source_hashes", source, where)
+            keep_hashes(self._engine, "lake_hashes", lake, where)
+            keys = find_differing(self._engine, "source_hashes", "lake_hashes", max_keys=max_keys)
+            where = "key_hash IN (SELECT key_hash FROM differing)"
         with registered(self._engine, ends.source):
-            keep_rows(self._engine, "source_kept", source, ends.shape, buckets)
-        keep_rows(self._engine, "lake_kept", lake, ends.shape, buckets)
-        return explain_kept(self._engine, ends.shape, max_keys=self._limits.differences)
+            keep_rows(self._engine, "source_kept", source, shape, where)
+        keep_rows(self._engine, "lake_kept", lake, shape, where)
+        if not many:
+            keys = find_differing(self._engine, *kept, max_keys=max_keys)
+        found = Compared(0, 0, explain_kept(self._engine, shape), keys)
+        if not self._limits.keep_rows:
+            return found
+        at_source, in_lake = take_differing(self._engine, shape)
+        return replace(found, source=at_source, lake_keys=in_lake)
+
+
+def _rows(sums: Mapping[int, BucketSum]) -> int:
+    return sum(bucket.rows for bucket in sums.values())

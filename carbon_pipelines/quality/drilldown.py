@@ -3,16 +3,18 @@
 What belongs here: fetching the rows of chosen buckets from both ends and naming, per key, what is
 wrong. What does not: sums (``rowhash.py``), and any repair.
 
-Values are compared but never returned: a difference names the key and the columns, since values may
-be confidential.
+Values are compared but never told: a difference names the key and the columns, since values may be
+confidential. Only a repair takes the rows (``take_differing``).
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from carbon_pipelines.quality.rowhash import BUCKETS, RowShape
+import pyarrow as pa
+
+from carbon_pipelines.quality.rowhash import RowShape, identifier
 
 if TYPE_CHECKING:
     import duckdb
@@ -86,33 +88,68 @@ def keep_rows(
     name: Literal["source_kept", "lake_kept"],
     rows: str,
     shape: RowShape,
-    buckets: Sequence[int],
+    where: str,
 ) -> None:
-    """Copy one end's rows of ``buckets`` into the temporary table ``name``.
+    """Copy one end's rows ``where`` a condition holds into the temporary table ``name``.
 
-    Values are kept as text: the canonical one, or PostgreSQL's own where that was refused.
+    Values are kept as text (``v0..``): the canonical one, or PostgreSQL's own where that was
+    refused. ``c0..`` and ``r0..`` stay next to them, for a repair.
     """
     values = ", ".join(
-        f"coalesce(c{i}::VARCHAR, r{i}::VARCHAR) AS v{i}" for i in range(len(shape.columns))
+        f"c{i}, r{i}, coalesce(c{i}::VARCHAR, r{i}::VARCHAR) AS v{i}"
+        for i in range(len(shape.columns))
     )
-    wanted = ", ".join(map(str, buckets))
     engine.execute(
         f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT key_hash, row_hash, {values} FROM ({rows})"
-        f" WHERE key_hash % {BUCKETS} IN ({wanted})"
+        f" WHERE {where}"
     )
 
 
-def explain_kept(
-    engine: "duckdb.DuckDBPyConnection", shape: RowShape, *, max_keys: int
-) -> tuple[Difference, ...]:
-    """Compare ``source_kept`` with ``lake_kept``; at most ``max_keys`` differences leave DuckDB."""
-    per_end = "(SELECT key_hash, row_hash, count(*) AS rows FROM {} GROUP BY ALL)"
+def keep_hashes(
+    engine: "duckdb.DuckDBPyConnection",
+    name: Literal["source_hashes", "lake_hashes"],
+    rows: str,
+    where: str,
+) -> None:
+    """As ``keep_rows``, but only the hashes: what is kept where rows are too many."""
     engine.execute(
-        "CREATE OR REPLACE TEMP TABLE differing AS SELECT DISTINCT key_hash"
-        f" FROM {per_end.format('source_kept')} s FULL JOIN {per_end.format('lake_kept')} l"
-        " USING (key_hash, row_hash) WHERE s.rows IS DISTINCT FROM l.rows"
-        f" ORDER BY key_hash LIMIT {max_keys}"
+        f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT key_hash, row_hash FROM ({rows})"
+        f" WHERE {where}"
     )
+
+
+def find_differing(
+    engine: "duckdb.DuckDBPyConnection", source: str, lake: str, *, max_keys: int
+) -> int:
+    """Note the first differing key hashes in the temporary table ``differing``.
+
+    Args:
+        engine: Where ``source`` and ``lake`` were kept.
+        source: ``source_kept`` or ``source_hashes``.
+        lake: The same of the lake.
+        max_keys: Keys that are noted at most.
+
+    Returns:
+        How many keys differ, noted or not.
+    """
+    per_end = "(SELECT key_hash, row_hash, count(*) AS rows FROM {} GROUP BY ALL)"
+    differing = (
+        f"SELECT DISTINCT key_hash FROM {per_end.format(source)} s"
+        f" FULL JOIN {per_end.format(lake)} l USING (key_hash, row_hash)"
+        " WHERE s.rows IS DISTINCT FROM l.rows"
+    )
+    engine.execute(f"CREATE OR REPLACE TEMP TABLE all_differing AS {differing}")
+    engine.execute(
+        "CREATE OR REPLACE TEMP TABLE differing AS"
+        f" SELECT key_hash FROM all_differing ORDER BY key_hash LIMIT {max_keys}"
+    )
+    row = engine.execute("SELECT count(*) FROM all_differing").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def explain_kept(engine: "duckdb.DuckDBPyConnection", shape: RowShape) -> tuple[Difference, ...]:
+    """Compare ``source_kept`` with ``lake_kept`` at the keys in ``differing``."""
     values = ", ".join(f"v{i}" for i in range(len(shape.columns)))
     ends = [
         engine.execute(
@@ -121,3 +158,27 @@ def explain_kept(
         for kept in ("source_kept", "lake_kept")
     ]
     return explain_rows(shape, *ends)
+
+
+def take_differing(
+    engine: "duckdb.DuckDBPyConnection", shape: RowShape
+) -> tuple[pa.Table, pa.Table]:
+    """The rows at the keys in ``differing``, for a repair.
+
+    Returns:
+        Those of the source, as PostgreSQL's text (arrays as lists of texts), and the keys of those
+        of the lake, as many times as they are there, as DuckDB has them (uuids as text).
+    """
+    names = [column.name for column in shape.columns]
+    rows = ", ".join(f"r{i} AS {identifier(name)}" for i, name in enumerate(names))
+    keys = ", ".join(
+        f"c{i}{'::VARCHAR' if shape.columns[i].type == 'UUID' else ''} AS {identifier(names[i])}"
+        for i in shape.key_positions
+    )
+    source, lake = (
+        engine.execute(
+            f"SELECT {columns} FROM {kept} SEMI JOIN differing USING (key_hash)"
+        ).to_arrow_table()
+        for columns, kept in ((rows, "source_kept"), (keys, "lake_kept"))
+    )
+    return source, lake

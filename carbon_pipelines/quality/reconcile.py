@@ -6,10 +6,13 @@ repair.
 
 A round, in this order, which is what makes its point consistent:
 
+0. source and stream are of the same cluster, database and timeline, or their LSNs mean nothing to
+   each other;
 1. a source snapshot S is exported; then L is read; then a message is committed synchronously, so
    that nothing S sees can be lost in a crash;
 2. the stream is waited for until it holds everything up to L, and the lake applies exactly the
-   events with commit_lsn <= L; if it already stands beyond L, the round is void;
+   events with commit_lsn <= L; if it shows changes beyond L already, be it those that a copy made
+   meanwhile holds, the round is void;
 3. both ends are summed per bucket of key hashes in bounded memory, without the keys touched by
    transactions that S cannot see although they are <= L (old and new keys of key changes);
 4. a TRUNCATE, rewrite or ALTER that S could not see voids the round: the lake is never held to be
@@ -41,12 +44,14 @@ from carbon_pipelines.quality.rowhash import RowShape
 from carbon_pipelines.quality.source_scan import SourceStream, source_batches
 from carbon_pipelines.quality.topic_tail import read_topic_since
 from carbon_pipelines.quality.touched_keys import MARGIN, touched_keys
-from carbon_pipelines.quality.verification import Verification, VerifyLimits
-from carbon_pipelines.source.connection import SourceConnection, session
+from carbon_pipelines.quality.verification import DifferingRows, Verification, VerifyLimits
+from carbon_pipelines.source.connection import SourceConnection, load_identity, session
 from carbon_pipelines.source.copy import ExportedSnapshot
 from carbon_pipelines.source.relation import SourceRelation, load_relation
 from carbon_pipelines.source.visibility import emit_marker
-from carbon_pipelines.stream.drain import wait_captured
+from carbon_pipelines.stream.drain import drain, wait_captured
+from carbon_pipelines.stream.progress import load_progress
+from carbon_pipelines.stream.resume import check_same_source
 from carbon_pipelines.stream.topics import topic_of
 
 
@@ -65,6 +70,7 @@ class _Round:
     synced: TableSynced
     pending: int
     schema_differences: tuple[str, ...] = ()
+    rows: DifferingRows | None = None
 
 
 def verify_table(
@@ -118,14 +124,14 @@ def _summed(
     table: TableSpec, found: Sequence[_Round], *, rounds: int, seconds: float, cpu_seconds: float
 ) -> Verification:
     first, pending = found[0], found[-1].pending
-    buckets = sum(round_.compared.differing_buckets for round_ in found)
+    differing = sum(round_.compared.differing_keys for round_ in found)
     return Verification(
         table=table,
-        verified=not (buckets or pending or first.schema_differences),
+        verified=not (differing or pending or first.schema_differences),
         source_rows=sum(round_.compared.source_rows for round_ in found),
         lake_rows=sum(round_.compared.lake_rows for round_ in found),
         differing_keys=tuple(d for round_ in found for d in round_.compared.differences),
-        differing_buckets=buckets,
+        differing_count=differing,
         schema_differences=first.schema_differences,
         unsettled_keys=pending,
         rounds=rounds,
@@ -133,6 +139,7 @@ def _summed(
         snapshot_id=first.synced.snapshot_id,
         seconds=seconds,
         cpu_seconds=cpu_seconds,
+        rows=tuple(round_.rows for round_ in found if round_.rows is not None),
     )
 
 
@@ -152,19 +159,36 @@ class _Rounds:
         """One round; the first compares every key, the others those still pending."""
         try:
             with session(self._dsn) as connection:
+                if not self._check_same_history(connection):
+                    return _Voided("capture has not followed the source's failover yet")
                 relation = self._load_relation(connection)
                 taken_at = self.now()
                 with ExportedSnapshot(self._dsn) as snapshot:
                     lsn = snapshot.insert_lsn
                     synced = self._bring_to(lsn, emit_marker(connection, b"verify"))
-                    if synced.position.commit_lsn > lsn:
-                        return _Voided("another run merged the lake beyond the source snapshot")
+                    if "first_copy" in synced.seconds_by_step or synced.through_lsn > lsn:
+                        return _Voided("another run brought the lake beyond the source snapshot")
                     outcome = self._compare(relation, snapshot, taken_at, synced)
                 if self._load_relation(connection).columns != relation.columns:
                     return _Voided("the source table was altered meanwhile")
         except (RelationRewrittenError, TableMissingError) as change:
             return _Voided(str(change))
         return outcome
+
+    def _check_same_history(self, connection: SourceConnection) -> bool:
+        """Whether LSNs of source and stream may be compared, which a failover ends for a while.
+
+        Raises:
+            WrongDatabaseError: The stream is of another cluster or database.
+        """
+        here = load_identity(connection)
+        stream = load_progress(self.endpoints, self.database)
+        if stream is not None:
+            check_same_source(self.database.name, stream, here)
+        if stream is None or stream.timeline != here.timeline:
+            drain(self.database, self.endpoints, timeout=self.limits.timeout)
+            stream = load_progress(self.endpoints, self.database)
+        return stream is not None and stream.timeline == here.timeline
 
     @property
     def _dsn(self) -> str:
@@ -203,7 +227,10 @@ class _Rounds:
             lambda: source_batches(self._dsn, snapshot, relation, shape.columns), shape.columns
         )
         compared = self.comparison.compare(Ends(shape, source, lake))
-        return _Round(compared, synced, self.comparison.settle())
+        rows = None
+        if compared.source is not None and compared.lake_keys is not None:
+            rows = DifferingRows(synced.progress, relation, compared.source, compared.lake_keys)
+        return _Round(compared, synced, self.comparison.settle(), rows=rows)
 
 
 def row_shape(relation: SourceRelation, table: TableSpec) -> RowShape:

@@ -120,21 +120,3 @@ def differing_buckets(
 ) -> tuple[int, ...]:
     """The buckets whose sums differ, in order; a bucket that one end has not is empty there."""
     return tuple(sorted(b for b in source.keys() | lake.keys() if source.get(b) != lake.get(b)))
-
-
-def plan_drilldown(
-    differing: Sequence[int],
-    source: Mapping[int, BucketSum],
-    lake: Mapping[int, BucketSum],
-    *,
-    max_rows: int,
-) -> tuple[int, ...]:
-    """The first differing buckets that together hold at most ``max_rows`` rows; at least one."""
-    chosen: list[int] = []
-    rows = 0
-    for bucket in differing:
-        rows += sum(end[bucket].rows for end in (source, lake) if bucket in end)
-        if chosen and rows > max_rows:
-            break
-        chosen.append(bucket)
-    return tuple(chosen)

@@ -4,12 +4,19 @@ What belongs here: the result of ``reconcile.verify_table`` and the bounds it wo
 does not: how it is found.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
+import pyarrow as pa
+
 from carbon_pipelines.catalog.table import TableSpec
+from carbon_pipelines.lake.state import TableProgress
 from carbon_pipelines.quality.drilldown import Difference
 from carbon_pipelines.source.position import Position
+from carbon_pipelines.source.relation import SourceRelation
+
+NAMED_KEYS = 20
+"""Differing keys that a sentence names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,18 +26,38 @@ class VerifyLimits:
     Attributes:
         rounds: Source snapshots taken before keys that are still moving are reported as unsettled.
         differences: Differing keys that are named.
-        drilldown_rows: Rows of differing buckets, of both ends together, that are looked at.
+        drilldown_rows: Rows of differing buckets, of both ends together, that are kept whole at
+            once; where there are more, only those of differing keys are, for one more reading.
+        keep_rows: Whether the rows of the named keys are returned, for a repair.
         memory_bytes: What DuckDB may hold; past it, it spills to disk.
         threads: DuckDB's threads.
         timeout: How long to wait for capture to reach the compared point.
     """
 
     rounds: int = 12
-    differences: int = 20
+    differences: int = NAMED_KEYS
     drilldown_rows: int = 50_000
+    keep_rows: bool = False
     memory_bytes: int = 200_000_000
     threads: int = 2
     timeout: timedelta = timedelta(minutes=10)
+
+
+@dataclass(frozen=True, slots=True)
+class DifferingRows:
+    """What both ends hold at the keys that a round found differing.
+
+    Attributes:
+        progress: Where the lake stood in that round; the source's rows are those of that moment.
+        relation: The source table.
+        source: Its rows, as PostgreSQL's text; arrays as lists of texts.
+        lake_keys: The key of each of the lake's rows, as DuckDB has it; uuids as text.
+    """
+
+    progress: TableProgress
+    relation: SourceRelation
+    source: pa.Table
+    lake_keys: pa.Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +70,7 @@ class Verification:
         source_rows: Rows compared at the source.
         lake_rows: Rows compared in the lake.
         differing_keys: The first of the keys that differ.
-        differing_buckets: How many of the buckets differ; more keys may differ than are named.
+        differing_count: How many differ.
         schema_differences: Columns whose type in the lake does not hold the source's exactly.
         unsettled_keys: Keys that moved in every round, so that they were never compared.
         rounds: Source snapshots taken.
@@ -51,6 +78,7 @@ class Verification:
         snapshot_id: The table snapshot of that comparison; None for a table without any.
         seconds: Wall time.
         cpu_seconds: CPU time of this process.
+        rows: Those of the keys that differ, by round, if they were asked for.
     """
 
     table: TableSpec
@@ -58,7 +86,7 @@ class Verification:
     source_rows: int
     lake_rows: int
     differing_keys: tuple[Difference, ...]
-    differing_buckets: int
+    differing_count: int
     schema_differences: tuple[str, ...]
     unsettled_keys: int
     rounds: int
@@ -66,6 +94,7 @@ class Verification:
     snapshot_id: int | None
     seconds: float
     cpu_seconds: float
+    rows: tuple[DifferingRows, ...] = field(default=(), repr=False)
 
     def sentence(self) -> str:
         """The result as one line for people."""
@@ -74,9 +103,11 @@ class Verification:
         found = [f"{self.table.label}: NOT verified at {self.position}"]
         if self.schema_differences:
             found.append("; ".join(self.schema_differences))
-        if self.differing_buckets:
+        if self.differing_count:
             found.append(f"{self.source_rows:,} rows in the source, {self.lake_rows:,} in the lake")
-            found.append("differing keys: " + "; ".join(map(str, self.differing_keys)))
+            found.append("differing keys: " + "; ".join(map(str, self.differing_keys[:NAMED_KEYS])))
+            if self.differing_count > NAMED_KEYS:
+                found.append(f"and {self.differing_count - NAMED_KEYS:,} more")
         if self.unsettled_keys:
             found.append(
                 f"{self.unsettled_keys} keys moved in all {self.rounds} rounds and stay uncompared"

@@ -15,6 +15,7 @@ from carbon_pipelines.source.position import Position
 from carbon_pipelines.stream import drain
 from carbon_pipelines_tests.catalog.declarations import PRICE_TICK, declare
 from carbon_pipelines_tests.cli.nowhere import NOWHERE
+from carbon_pipelines_tests.lake.local_lake import START
 
 SYNCED = sync.TableSynced(
     identifier=("market", "price_tick"),
@@ -30,6 +31,7 @@ SYNCED = sync.TableSynced(
     position=Position(0x16B3748, 3),
     row_count=42,
     column_schema=(("instrument_id", "long"), ("price", "decimal(18, 4)")),
+    progress=START,
     seconds_by_step={"merge": 0.5},
 )
 

@@ -26,7 +26,7 @@ def verification(name: str, rows: int, *differences: Difference) -> Verification
         source_rows=rows,
         lake_rows=rows - len(differences),
         differing_keys=differences,
-        differing_buckets=len(differences),
+        differing_count=len(differences),
         schema_differences=(),
         unsettled_keys=0,
         rounds=1,

@@ -107,6 +107,17 @@ class Pipeline:
         self.drain()
         return self.sync(name, **more)
 
+    def follow_all(self) -> None:
+        """Drain, then sync every table."""
+        self.drain()
+        for name in self.tables:
+            self.sync(name)
+
+    def compact(self, name: str) -> None:
+        """Rewrite a table's rows into new files, as a foreign writer would."""
+        table = self.iceberg(name)
+        table.overwrite(table.scan().to_arrow())
+
     def differences(self, name: str) -> int:
         """Rows in one end and not in the other, by DuckDB alone."""
         return differences(self.endpoints, self.tables[name])

@@ -1,28 +1,21 @@
 """What the tests of verification share: a table of every common type, and damage to its copy.
 
-What belongs here: making a source table, bringing the lake up to it, and changing the lake behind
-our back with PyIceberg. What does not: assertions.
+What belongs here: making the source tables and changing the lake behind our back with PyIceberg.
+What does not: the pipeline itself (``pipeline.py``) and assertions.
 """
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import timedelta
 
-import psycopg
 import pyarrow as pa
-from pyiceberg.catalog import Catalog
-from pyiceberg.table import Table
 
-from carbon_pipelines.catalog.database import DatabaseSpec
 from carbon_pipelines.catalog.table import ColumnSpec, TableSpec
-from carbon_pipelines.embedded.endpoints import Endpoints
-from carbon_pipelines.lake.connection import open_catalog
-from carbon_pipelines.lake.sync import sync_table
+from carbon_pipelines.embedded.stack import Stack
 from carbon_pipelines.quality.reconcile import verify_table
 from carbon_pipelines.quality.verification import Verification, VerifyLimits
-from carbon_pipelines.stream.drain import drain
+from carbon_pipelines_tests.conftest import SourceDatabase
+from carbon_pipelines_tests.integration.pipeline import Pipeline
 
 Rows = list[dict[str, object]]
 ROWS = 400
@@ -57,41 +50,19 @@ FROM generate_series(1, 200) n;
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Bench:
-    """A source database with tables ``reading`` (mirror) and ``entry`` (append), both copied."""
-
-    database: DatabaseSpec
-    endpoints: Endpoints
-    dsn: str
-    catalog: Catalog
+class Bench(Pipeline):
+    """A pipeline with tables ``reading`` (mirror) and ``entry`` (append), both copied."""
 
     @property
     def reading(self) -> TableSpec:
-        return self.database.table("reading")
+        return self.tables["reading"]
 
     @property
     def entry(self) -> TableSpec:
-        return self.database.table("entry")
-
-    def execute(self, *statements: str) -> None:
-        """Run statements at the source, each in a transaction of its own."""
-        with psycopg.connect(self.dsn, autocommit=True) as connection:
-            for statement in statements:
-                connection.execute(statement.encode())
-
-    def sync(self) -> None:
-        """Bring the lake up to now."""
-        drain(self.database, self.endpoints, timeout=timedelta(seconds=60))
-        for table in self.database.tables:
-            sync_table(table, self.database, self.endpoints)
+        return self.tables["entry"]
 
     def verify(self, table: TableSpec, limits: VerifyLimits | None = None) -> Verification:
         return verify_table(table, self.database, self.endpoints, limits=limits)
-
-    def load(self, table: TableSpec) -> Table:
-        """The Iceberg table."""
-        return self.catalog.load_table(table.identifier)
 
     def damage(
         self, table: TableSpec, change: Callable[[Rows], Sequence[dict[str, object]]]
@@ -100,7 +71,7 @@ class Bench:
 
         Dates and timestamps are handed out as numbers, for Python has no infinite ones.
         """
-        iceberg = self.load(table)
+        iceberg = self.iceberg(table.name)
         arrow = iceberg.scan().to_arrow()
         rows = arrow.cast(pa.schema([_numeric(field) for field in arrow.schema])).to_pylist()
         changed = pa.Table.from_pylist(
@@ -120,25 +91,12 @@ def _numeric(field: pa.Field) -> pa.Field:
 
 
 @contextmanager
-def open_bench(name: str, dsn: str, endpoints: Endpoints) -> Iterator[Bench]:
+def open_bench(stack: Stack, source: SourceDatabase) -> Iterator[Bench]:
     """Create both tables in an empty database and copy them."""
-    common = {
-        "database": name,
-        "owner": "team:tests",
-        "freshness": timedelta(hours=1),
-        "description": "A test.",
-    }
-    reading = TableSpec(
-        **common,
-        name="reading",
-        source_table="reading",
-        key=("id", "part"),
-        columns={"free": ColumnSpec(type="decimal(18,4)")},
-    )
-    entry = TableSpec(**common, name="entry", source_table="entry", mode="append")
-    database = DatabaseSpec(name=name, owner="team:tests", tables=(reading, entry))
-    with open_catalog(endpoints.lake) as catalog:
-        bench = Bench(database, endpoints, dsn, catalog)
-        bench.execute(*SCHEMA.split(";\n")[:-1])
-        bench.sync()
-        yield bench
+    bench = Bench(stack, source)
+    bench.execute(*SCHEMA.split(";\n")[:-1])
+    bench.declare("reading", ("id", "part"), columns={"free": ColumnSpec(type="decimal(18,4)")})
+    bench.declare("entry", (), mode="append")
+    bench.follow_all()
+    yield bench
+    bench.close()

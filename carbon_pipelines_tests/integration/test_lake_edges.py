@@ -218,8 +218,7 @@ def test_a_foreign_overwrite_between_plan_and_commit_revives_and_doubles_nothing
     def compact() -> None:
         if not rewrites:
             rewrites.append(1)
-            table = pipeline.iceberg("t")
-            table.overwrite(table.scan().to_arrow())
+            pipeline.compact("t")
 
     pipeline.drain()
     pipeline.sync("t", hooks=MergeHooks(after_write=compact))

@@ -8,8 +8,8 @@ from psycopg import connect
 
 from carbon_pipelines.embedded.stack import Stack
 from carbon_pipelines.quality.drilldown import Difference
+from carbon_pipelines_tests.conftest import SourceDatabase
 from carbon_pipelines_tests.integration.quality_bench import Bench, Rows, open_bench
-from carbon_pipelines_tests.oracle import differences
 
 pytestmark = pytest.mark.integration
 
@@ -17,7 +17,8 @@ pytestmark = pytest.mark.integration
 @pytest.fixture(scope="module")
 def bench(stack: Stack) -> Iterator[Bench]:
     name = "verify_damage"
-    with open_bench(name, stack.create_source_database(name), stack.endpoints()) as bench:
+    source = SourceDatabase(name, stack.create_source_database(name))
+    with open_bench(stack, source) as bench:
         yield bench
     with connect(stack.admin_dsn, autocommit=True) as connection:
         connection.execute("SELECT pg_drop_replication_slot('carbon_verify_damage')")
@@ -26,7 +27,7 @@ def bench(stack: Stack) -> Iterator[Bench]:
 @pytest.fixture
 def copy(bench: Bench) -> Iterator[Bench]:
     """The bench, whose copies are put back afterwards."""
-    tables = [bench.load(table) for table in bench.database.tables]
+    tables = [bench.iceberg(name) for name in bench.tables]
     before = [table.current_snapshot() for table in tables]
     yield bench
     for table, snapshot in zip(tables, before, strict=True):
@@ -125,7 +126,7 @@ def test_a_copy_of_every_common_type_is_verified_and_the_oracle_agrees(bench: Be
         (True, 400, 400, ()),
         (True, 200, 200, ()),
     ]
-    assert [differences(bench.endpoints, table) for table in bench.database.tables] == [0, 0]
+    assert [bench.differences(name) for name in bench.tables] == [0, 0]
 
 
 @pytest.mark.parametrize(("change", "expected"), DAMAGES.values(), ids=DAMAGES.keys())
@@ -137,7 +138,7 @@ def test_verification_finds_the_damage_and_names_it(
     found = copy.verify(copy.reading)
 
     assert not found.verified
-    assert differences(copy.endpoints, copy.reading) > 0
+    assert copy.differences("reading") > 0
     assert found.differing_keys == expected or (not expected and len(found.differing_keys) == 20)
 
 

@@ -1,36 +1,42 @@
 """Verification beside writers: what moves is never called wrong, what is wrong is still found."""
 
 import threading
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from random import Random
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Self
 
 import psycopg
 import pytest
+from confluent_kafka import Producer
 
 from carbon_pipelines.embedded.stack import Stack
+from carbon_pipelines.errors import CarbonPipelinesError, WrongDatabaseError
+from carbon_pipelines.lake import first_copy
+from carbon_pipelines.lake.recopy import recopy_table
 from carbon_pipelines.quality import reconcile
 from carbon_pipelines.quality.drilldown import Difference
 from carbon_pipelines.quality.verification import VerifyLimits
-from carbon_pipelines.source.connection import session
+from carbon_pipelines.source.connection import SourceConnection, session
 from carbon_pipelines.source.copy import ExportedSnapshot
 from carbon_pipelines.source.visibility import current_insert_lsn
-from carbon_pipelines.stream.capture import Capture
+from carbon_pipelines.stream.progress import load_progress
+from carbon_pipelines.stream.topics import progress_topic
 from carbon_pipelines_tests.conftest import SourceDatabase
 from carbon_pipelines_tests.integration.quality_bench import Bench, open_bench
-from carbon_pipelines_tests.oracle import differences
+from carbon_pipelines_tests.integration.quality_writers import (
+    captured,
+    change_anything,
+    update_a_hot_key,
+    writers,
+)
 
 pytestmark = pytest.mark.integration
-
-Connection = psycopg.Connection[tuple[object, ...]]
 
 
 @pytest.fixture
 def bench(stack: Stack, source: SourceDatabase) -> Iterator[Bench]:
-    with open_bench(source.name, source.dsn, stack.endpoints()) as bench:
+    with open_bench(stack, source) as bench:
         yield bench
 
 
@@ -138,7 +144,7 @@ def test_a_lake_merged_beyond_the_snapshot_voids_the_round(
     def another_run_first(*arguments: object, **named: object) -> object:
         if pending:
             bench.execute(pending.pop())
-            bench.sync()
+            bench.follow_all()
         return sync_table(*arguments, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(reconcile, "sync_table", another_run_first)
@@ -148,84 +154,72 @@ def test_a_lake_merged_beyond_the_snapshot_voids_the_round(
     assert (found.verified, found.rounds) == (True, 2)
 
 
-def _update_a_hot_key(connection: Connection, random: Random) -> None:
-    connection.execute("UPDATE reading SET big = big + 1 WHERE id = %s", [random.randint(1, 3)])
+def test_a_copy_that_began_before_a_round_and_ends_inside_it_voids_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It knows the stream from before the source snapshot and the rows from after it."""
+    blocker = psycopg.connect(bench.dsn)
+    blocker.execute("SELECT pg_current_xact_id()")
+    sync_table, wait = reconcile.sync_table, first_copy.wait_until_older_transactions_ended
+    waiting = threading.Event()
 
+    def wait_for_blocker(connection: SourceConnection) -> None:
+        waiting.set()
+        wait(connection)
 
-def _change_anything(connection: Connection, random: Random) -> None:
-    """Inserts, updates, deletes, key changes; some in savepoints, some rolled back, some slow."""
-    for _ in range(random.randint(1, 4)):
-        number, part = random.randint(1, 500), f"p{random.randint(0, 2)}"
-        statement = random.choice(
-            [
-                "INSERT INTO reading (id, part, at) VALUES (%s, %s, now()) ON CONFLICT DO NOTHING",
-                "UPDATE reading SET big = big + 1, due = 'infinity' WHERE (id, part) = (%s, %s)",
-                "UPDATE reading SET id = id + 1000 WHERE (id, part) = (%s, %s)",
-                "UPDATE reading SET id = id - 1000 WHERE (id - 1000, part) = (%s, %s)",
-                "DELETE FROM reading WHERE (id, part) = (%s, %s)",
-            ]
-        )
-        with connection.transaction(force_rollback=random.random() < 0.2):
-            connection.execute(statement, [number, part])
-    if random.random() < 0.2:
-        time.sleep(random.random() / 20)
-    if random.random() < 0.1:
-        raise psycopg.Rollback
-
-
-@contextmanager
-def _writers(
-    dsn: str, change: Callable[[Connection, Random], None], *, asynchronous: bool
-) -> Iterator[None]:
-    stop = threading.Event()
-
-    def write(seed: int) -> None:
-        random = Random(seed)
-        with psycopg.connect(dsn, autocommit=True) as connection:
-            if asynchronous:
-                connection.execute("SET synchronous_commit = off")
-            while not stop.is_set():
-                try:
-                    with connection.transaction():
-                        change(connection, random)
-                except (psycopg.errors.DeadlockDetected, psycopg.errors.UniqueViolation):
-                    continue
-
-    with ThreadPoolExecutor(4) as pool:
-        writing: list[Future[None]] = [pool.submit(write, seed) for seed in range(4)]
-        try:
-            yield
-        finally:
-            stop.set()
-    for future in writing:
-        future.result()
-
-
-@contextmanager
-def _captured(bench: Bench) -> Iterator[None]:
-    stop = threading.Event()
+    monkeypatch.setattr(first_copy, "wait_until_older_transactions_ended", wait_for_blocker)
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(Capture(bench.database, bench.endpoints).run, stop)
-        try:
-            yield
-        finally:
-            stop.set()
-        running.result()
+        copying = pool.submit(recopy_table, bench.reading, bench.database, bench.endpoints)
+        assert waiting.wait(30)
+
+        def copy_ends_first(*arguments: object, **named: object) -> object:
+            if not copying.done():
+                bench.execute("UPDATE reading SET big = 7 WHERE id = 7")
+                blocker.close()
+                copying.result()
+            return sync_table(*arguments, **named)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(reconcile, "sync_table", copy_ends_first)
+        found = bench.verify(bench.reading)
+
+    assert (found.differing_keys, found.verified, found.rounds) == ((), True, 2)
+
+
+@pytest.mark.parametrize(
+    ("fact", "error"), [("database_oid", WrongDatabaseError), ("timeline", CarbonPipelinesError)]
+)
+def test_lsns_of_another_history_are_never_compared(
+    bench: Bench, fact: str, error: type[CarbonPipelinesError]
+) -> None:
+    """The stream's progress is far ahead, so nothing would be waited for."""
+    progress = load_progress(bench.endpoints, bench.database)
+    assert progress is not None
+    other = {fact: getattr(progress, fact) + 1, "end_lsn": progress.end_lsn + 2**40}
+    producer = Producer({"bootstrap.servers": bench.endpoints.stream_bootstrap})
+    value = replace(progress, **other).encode()
+    producer.produce(progress_topic(bench.database.name), value, b"progress")
+    producer.flush()
+    bench.execute("UPDATE reading SET big = 9 WHERE id = 9")
+
+    with pytest.raises(error) as refused:
+        bench.verify(bench.reading)
+
+    assert refused.value.retryable is False
 
 
 @pytest.mark.parametrize("asynchronous", [False, True], ids=["synchronous", "asynchronous"])
 def test_no_false_alarm_beside_concurrent_transactions(bench: Bench, *, asynchronous: bool) -> None:
-    with _captured(bench), _writers(bench.dsn, _change_anything, asynchronous=asynchronous):
+    with captured(bench), writers(bench.dsn, change_anything, asynchronous=asynchronous):
         found = [bench.verify(bench.reading) for _ in range(8)]
 
     assert [(v.differing_keys, v.schema_differences) for v in found] == [((), ())] * len(found)
     assert all(v.verified for v in found)
-    bench.sync()
-    assert differences(bench.endpoints, bench.reading) == 0
+    bench.follow_all()
+    assert bench.differences("reading") == 0
 
 
 def test_hot_keys_are_verified_or_called_unsettled_but_never_wrong(bench: Bench) -> None:
-    with _captured(bench), _writers(bench.dsn, _update_a_hot_key, asynchronous=True):
+    with captured(bench), writers(bench.dsn, update_a_hot_key, asynchronous=True):
         patient = [bench.verify(bench.reading, VerifyLimits(rounds=40)) for _ in range(2)]
         hasty = [bench.verify(bench.reading, VerifyLimits(rounds=1)) for _ in range(4)]
 
@@ -234,10 +228,10 @@ def test_hot_keys_are_verified_or_called_unsettled_but_never_wrong(bench: Bench)
     assert all(v.verified == (v.unsettled_keys == 0) for v in hasty)
 
 
-def test_damage_is_found_beside_writers(bench: Bench) -> None:
+def test_damage_is_found_besidewriters(bench: Bench) -> None:
     bench.damage(bench.reading, lambda rows: [row for row in rows if row["id"] != 300])
 
-    with _captured(bench), _writers(bench.dsn, _update_a_hot_key, asynchronous=False):
+    with captured(bench), writers(bench.dsn, update_a_hot_key, asynchronous=False):
         found = bench.verify(bench.reading, VerifyLimits(rounds=20))
 
     assert found.differing_keys == (Difference(("300", "p0"), "missing in lake"),)

@@ -3,8 +3,16 @@
 import duckdb
 
 from carbon_pipelines.quality.canonical import ComparedColumn
-from carbon_pipelines.quality.drilldown import Difference, explain_kept, explain_rows, keep_rows
-from carbon_pipelines.quality.rowhash import BUCKETS, RowShape
+from carbon_pipelines.quality.drilldown import (
+    Difference,
+    explain_kept,
+    explain_rows,
+    find_differing,
+    keep_hashes,
+    keep_rows,
+    take_differing,
+)
+from carbon_pipelines.quality.rowhash import RowShape
 
 COLUMNS = (
     ComparedColumn("id", "INTEGER"),
@@ -61,10 +69,24 @@ def test_only_rows_that_differ_leave_the_engine_and_no_more_than_asked_for() -> 
     kg = "CASE WHEN n % 10 = 3 THEN 2 ELSE 1 END"
     lake = f"(SELECT n::INTEGER AS id, 'x' AS name, {kg} AS kg FROM range(100) t(n))"
     present = frozenset(c.name for c in COLUMNS)
-    keep_rows(engine, "source_kept", MIRROR.source_rows(text), MIRROR, range(BUCKETS))
-    keep_rows(engine, "lake_kept", MIRROR.lake_rows(lake, present), MIRROR, range(BUCKETS))
+    source, in_lake = MIRROR.source_rows(text), MIRROR.lake_rows(lake, present)
+    keep_rows(engine, "source_kept", source, MIRROR, "true")
+    keep_rows(engine, "lake_kept", in_lake, MIRROR, "true")
+    keep_hashes(engine, "source_hashes", source, "key_hash % 2 = 1")
+    keep_hashes(engine, "lake_hashes", in_lake, "key_hash % 2 = 1")
 
-    everything = explain_kept(engine, MIRROR, max_keys=100)
+    differing = find_differing(engine, "source_kept", "lake_kept", max_keys=100)
+    everything = explain_kept(engine, MIRROR)
+    rows, keys = take_differing(engine, MIRROR)
 
+    assert differing == 10
     assert everything == tuple(Difference((f"{n}",), "changed", ("kg",)) for n in range(3, 100, 10))
-    assert len(explain_kept(engine, MIRROR, max_keys=4)) == 4
+    assert sorted(rows.to_pylist(), key=lambda row: int(row["id"])) == [
+        {"id": str(n), "name": "x", "kg": "1"} for n in range(3, 100, 10)
+    ]
+    assert sorted(keys.to_pydict()["id"]) == list(range(3, 100, 10))
+    assert find_differing(engine, "source_kept", "lake_kept", max_keys=4) == 10
+    assert len(explain_kept(engine, MIRROR)) == 4
+    odd = find_differing(engine, "source_hashes", "lake_hashes", max_keys=100)
+    assert 0 < odd < 10
+    assert len(explain_kept(engine, MIRROR)) == odd

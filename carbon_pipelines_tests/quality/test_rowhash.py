@@ -14,7 +14,6 @@ from carbon_pipelines.quality.rowhash import (
     RowShape,
     bucket_sums,
     differing_buckets,
-    plan_drilldown,
 )
 
 COLUMNS = (
@@ -173,11 +172,3 @@ def test_a_column_that_the_lake_has_not_yet_counts_as_null(
     lake_sums(engine, MIRROR, [(1, "a", "5.00", (1,))])
 
     assert bucket_sums(engine, MIRROR.lake_rows("lake", frozenset({"id", "tag"}))) == source
-
-
-def test_drilldown_takes_whole_buckets_up_to_its_bound_and_at_least_one() -> None:
-    sums = {bucket: BucketSum(rows=30, xor=0, total=0) for bucket in range(4)}
-
-    assert plan_drilldown([0, 1, 3], sums, sums, max_rows=130) == (0, 1)
-    assert plan_drilldown([2, 3], sums, {}, max_rows=10) == (2,)
-    assert plan_drilldown([], sums, sums, max_rows=10) == ()
