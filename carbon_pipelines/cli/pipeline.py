@@ -6,6 +6,8 @@ anything that decides.
 Mistakes in declarations and addresses are told before the heavy imports, which take a second.
 """
 
+import getpass
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -80,18 +82,37 @@ def sync(patterns: tuple[str, ...], timeout: float) -> None:
 
 @cli.command()
 @TABLES
-def verify(patterns: tuple[str, ...]) -> None:
+@click.option("--repair", is_flag=True, help="Show what would mend the keys that differ.")
+@click.option("--yes", is_flag=True, help="With --repair: do it, then compare again.")
+@click.option("--reason", help="With --repair --yes: why, for the table's history.")
+def verify(patterns: tuple[str, ...], *, repair: bool, yes: bool, reason: str | None) -> None:
     """Compare source and lake at one consistent point; exit 1 if a row differs.
 
-    TABLES are as in sync. Differing keys are named.
+    TABLES are as in sync. Differing keys are named. A repair gives them the source's rows in one
+    commit, also while changes go on; without --yes it is only shown.
     """
+    if yes and not (repair and reason):
+        message = '--yes belongs to --repair and needs --reason "why".'
+        raise click.UsageError(message)
     catalog, endpoints = surroundings.catalog(), surroundings.endpoints()
     chosen = _chosen(catalog, patterns)
     from carbon_pipelines.quality.reconcile import verify_table
+    from carbon_pipelines.quality.repair import REPAIR_LIMITS, plan_repair, repair_table
 
     def verified(table: TableSpec) -> bool:
-        facts = verify_table(table, catalog.database(table.database), endpoints)
-        click.echo(facts.sentence())
+        database = catalog.database(table.database)
+        limits = REPAIR_LIMITS if repair else None
+        facts = verify_table(table, database, endpoints, limits=limits)
+        click.echo(f"{facts.sentence()} ({facts.seconds:.1f} s, {facts.cpu_seconds:.1f} CPU-s)")
+        if not repair or not facts.differing_count:
+            return facts.verified
+        if not yes:
+            click.echo(plan_repair(facts, endpoints).describe())
+            click.echo('Nothing was changed. Add --yes --reason "why" to do it.')
+            return False
+        facts = repair_table(
+            facts, database, endpoints, reason=reason or "", by=_user(), report=click.echo
+        )
         return facts.verified
 
     _end(_each(chosen, verified))
@@ -127,6 +148,13 @@ def start_over(database: str, *, yes: bool) -> None:
         click.confirm("Go on?", abort=True)
     for copied in apply_start_over(plan, declared, endpoints, report=click.echo):
         click.echo(copied)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as containers have
+        return f"uid {os.getuid()}"
 
 
 def _chosen(catalog: Catalog, patterns: Sequence[str]) -> tuple[TableSpec, ...]:

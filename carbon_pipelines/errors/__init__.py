@@ -87,10 +87,12 @@ CarbonPipelinesError                  (``retryable`` says whether the same call 
 │   ├── CommitConflictError           (retryable) another writer committed first
 │   ├── CommitUnknownError            (retryable) whether a commit landed could not be told
 │   ├── StateMissingError             no snapshot of the table carries our progress
-│   └── StateFormatError              the progress was written by another format version
+│   ├── StateFormatError              the progress was written by another format version
+│   └── TableMovedError               (retryable) rows read for a repair no longer fit the table
 ├── QualityError                      a comparison could not be made
 │   ├── NoConsistentPointError        (retryable) source and lake never stood at the same point
-│   └── LakeUnreadableError           the independent reader cannot read a table snapshot
+│   ├── LakeUnreadableError           the independent reader cannot read a table snapshot
+│   └── RepairRefusedError            differences that are not mended key by key
 └── DemoStageError                    a process of the demo failed
 """
 
@@ -147,6 +149,7 @@ from carbon_pipelines.errors.lake import (
     SourceTableReplacedError,
     StateFormatError,
     StateMissingError,
+    TableMovedError,
     UnrecordedShapeError,
     UnrepresentableValueError,
     UnsupportedSchemaChangeError,
@@ -158,6 +161,7 @@ from carbon_pipelines.errors.quality import (
     LakeUnreadableError,
     NoConsistentPointError,
     QualityError,
+    RepairRefusedError,
 )
 from carbon_pipelines.errors.root import (
     CarbonPipelinesError,
@@ -247,6 +251,7 @@ __all__ = [
     "PublicationConflictError",
     "QualityError",
     "RelationRewrittenError",
+    "RepairRefusedError",
     "ReplicationRefusedError",
     "SchemaVersionMissingError",
     "SequenceNumberError",
@@ -275,6 +280,7 @@ __all__ = [
     "StreamUnavailableError",
     "TableKindError",
     "TableMissingError",
+    "TableMovedError",
     "TimelineDivergedError",
     "TopicMissingError",
     "TopicRefusedError",

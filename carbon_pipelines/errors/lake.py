@@ -195,3 +195,16 @@ class StateFormatError(LakeError):
             f"{table}: progress of format version {found}, this program knows {known}. Nothing was "
             "changed. Use a program at least as new as the one that wrote it."
         )
+
+
+class TableMovedError(LakeError):
+    """What was read for a repair no longer fits the table."""
+
+    retryable = True
+
+    def __init__(self, table: str, reason: str) -> None:
+        self.table, self.reason = table, reason
+        super().__init__(
+            f"{table}: {reason} since the rows for its repair were read. Nothing was repaired. Run "
+            f'"carbon verify {table} --repair" again; it reads them anew.'
+        )

@@ -43,6 +43,17 @@ class LakeUnreadableError(QualityError):
         )
 
 
+class RepairRefusedError(QualityError):
+    """Differences that are not mended key by key."""
+
+    def __init__(self, table: str, reason: str) -> None:
+        self.table, self.reason = table, reason
+        super().__init__(
+            f"{table} cannot be repaired key by key: {reason}. Nothing was changed. Run "
+            f'"carbon recopy {table}".'
+        )
+
+
 class DemoStageError(CarbonPipelinesError):
     """A process that the demo started failed."""
 

@@ -38,19 +38,7 @@ class NewRows:
     def build(self) -> pa.Table:
         """All new rows in the order of their last events, sorted as declared."""
         arrays = [self._column(field) for field in self._schema]
-        rows = pa.Table.from_arrays(arrays, schema=self._schema)
-        if self._spec.sort_order:
-            return rows.take(self._sorted(rows))
-        return rows
-
-    def _sorted(self, rows: pa.Table) -> pa.Array:
-        order = {"asc": "ascending", "desc": "descending"}
-        fields = self._spec.sort_order
-        # Arrow sorts no uuids, but the bytes that they are
-        arrays = [_storage(rows.column(field.column).combine_chunks()) for field in fields]
-        names = [field.column for field in fields]
-        keys = [(field.column, order[field.direction]) for field in fields]
-        return pc.sort_indices(pa.table(arrays, names=names), sort_keys=keys)
+        return sort_rows(pa.Table.from_arrays(arrays, schema=self._schema), self._spec)
 
     def _column(self, column: pa.Field) -> pa.Array:
         if column.name not in self._batch.after.column_names:
@@ -108,6 +96,18 @@ class NewRows:
         some = pa.array(missing[:3])
         shown = KeySet(tuple(c.take(some) for c in keys.columns)).rows(self._spec.key, 3)
         raise MissingPriorValueError(self._spec.label, column, shown)
+
+
+def sort_rows(rows: pa.Table, spec: TableSpec) -> pa.Table:
+    """``rows`` in the declared order, if one is declared."""
+    if not spec.sort_order:
+        return rows
+    order = {"asc": "ascending", "desc": "descending"}
+    # Arrow sorts no uuids, but the bytes that they are
+    arrays = [_storage(rows.column(f.column).combine_chunks()) for f in spec.sort_order]
+    names = [field.column for field in spec.sort_order]
+    keys = [(field.column, order[field.direction]) for field in spec.sort_order]
+    return rows.take(pc.sort_indices(pa.table(arrays, names=names), sort_keys=keys))
 
 
 def _storage(values: pa.Array) -> pa.Array:
