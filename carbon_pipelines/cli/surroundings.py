@@ -3,6 +3,7 @@
 What belongs here: reading the environment, once per command. What does not: commands.
 """
 
+import getpass
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,3 +42,11 @@ def stack(postgres_bin: Path | None = None) -> "Stack":
 
     home, cache = home_directory(os.environ), cache_directory(os.environ)
     return Stack(home, cache, postgres_bin=postgres_bin)
+
+
+def user() -> str:
+    """Who runs the command, to write down beside what it changes."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return f"uid {os.getuid()}"

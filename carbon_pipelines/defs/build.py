@@ -9,6 +9,7 @@ import dagster as dg
 
 from carbon_pipelines.catalog.load import load_catalog
 from carbon_pipelines.defs.automation.databases import automation
+from carbon_pipelines.defs.jobs.people import jobs
 from carbon_pipelines.defs.lake.tables import lake_tables
 from carbon_pipelines.defs.resources.endpoints import EndpointsResource
 from carbon_pipelines.defs.source.tables import source_tables
@@ -29,5 +30,6 @@ def build_definitions(environ: Mapping[str, str]) -> dg.Definitions:
         stream_databases(catalog),
         lake_tables(catalog),
         automation(catalog, environ),
+        jobs(catalog),
         dg.Definitions(resources={"endpoints": EndpointsResource.from_environment(environ)}),
     )

@@ -89,6 +89,9 @@ CarbonPipelinesError                  (``retryable`` says whether the same call 
 │   ├── StateMissingError             no snapshot of the table carries our progress
 │   ├── StateFormatError              the progress was written by another format version
 │   └── TableMovedError               (retryable) rows read for a repair no longer fit the table
+│   ├── TableParkedError              a table stands still until it is released or copied anew
+│   ├── TableNotParkedError           a table to release is not parked
+│   └── TableNotCopiedError           a table has no published copy yet
 ├── QualityError                      a comparison could not be made
 │   ├── NoConsistentPointError        (retryable) source and lake never stood at the same point
 │   ├── LakeUnreadableError           the independent reader cannot read a table snapshot
@@ -155,6 +158,11 @@ from carbon_pipelines.errors.lake import (
     UnsupportedSchemaChangeError,
     UnsupportedTypeError,
     WrongSourceError,
+)
+from carbon_pipelines.errors.parking import (
+    TableNotCopiedError,
+    TableNotParkedError,
+    TableParkedError,
 )
 from carbon_pipelines.errors.quality import (
     DemoStageError,
@@ -281,6 +289,9 @@ __all__ = [
     "TableKindError",
     "TableMissingError",
     "TableMovedError",
+    "TableNotCopiedError",
+    "TableNotParkedError",
+    "TableParkedError",
     "TimelineDivergedError",
     "TopicMissingError",
     "TopicRefusedError",

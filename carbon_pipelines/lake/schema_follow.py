@@ -25,6 +25,7 @@ from carbon_pipelines.errors import (
     StateMissingError,
     UnrecordedShapeError,
     UnsupportedSchemaChangeError,
+    UnsupportedTypeError,
 )
 from carbon_pipelines.lake.change_batch import ChangeBatch
 from carbon_pipelines.lake.connection import lake_errors, load_table
@@ -88,7 +89,11 @@ class SchemaFollower:
                     return table
                 try:
                     table = self._follow(table, relation, progress)
-                except (UnsupportedSchemaChangeError, SourceTableReplacedError) as refused:
+                except (
+                    UnsupportedSchemaChangeError,
+                    UnsupportedTypeError,
+                    SourceTableReplacedError,
+                ) as refused:
                     self.stop = Stop(position, refused)
                     return table
         self.ddl_offset = self._history.next_offset

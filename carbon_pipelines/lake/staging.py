@@ -37,6 +37,7 @@ from pyiceberg.table.update import (
 from carbon_pipelines.errors import CommitConflictError, StateMissingError
 from carbon_pipelines.lake.commit import UNANSWERED, commit_files, unknown_commit
 from carbon_pipelines.lake.connection import load_table
+from carbon_pipelines.lake.parking import ended
 from carbon_pipelines.lake.row_delta import FileChanges
 from carbon_pipelines.lake.state import TableProgress, find_carrier, read_progress
 
@@ -214,8 +215,8 @@ def stage_files(
 def publish(catalog: Catalog, table: Table, schema: Schema, properties: Mapping[str, str]) -> Table:
     """Set ``main`` to the branch's head and drop the branch, in one commit.
 
-    ``schema`` becomes current and ``properties`` are set with it. The branch must be as it was in
-    ``table``: another process may have given the copy up and begun its own. ``main`` may have moved
+    ``schema`` becomes current, ``properties`` are set, and a parked table flows again with it. The
+    branch must be as it was in ``table``: another process may have given the copy up and begun its own. ``main`` may have moved
     on: what was merged into it meanwhile is merged into the new rows by the next run, from where
     the copy stands.
 
@@ -238,6 +239,7 @@ def publish(catalog: Catalog, table: Table, schema: Schema, properties: Mapping[
             RemoveSnapshotRefUpdate.model_validate({"ref-name": BRANCH}),
             SetCurrentSchemaUpdate.model_validate({"schema-id": schema.schema_id}),
             SetPropertiesUpdate(updates=dict(properties)),
+            *ended(table.properties, {"by": "carbon", "reason": "copied anew"}),
         )
         requirements = (
             AssertRefSnapshotId.model_validate({"ref": MAIN_BRANCH, "snapshot-id": main}),

@@ -20,6 +20,13 @@ from carbon_pipelines.lake.connection import lake_errors, load_table, open_catal
 from carbon_pipelines.lake.delete_file import count_rows
 from carbon_pipelines.lake.first_copy import FirstCopy
 from carbon_pipelines.lake.merge import MergeHooks
+from carbon_pipelines.lake.parking import (
+    PARKING_ERRORS,
+    Parked,
+    find_parked,
+    park_table,
+    refuse_parked,
+)
 from carbon_pipelines.lake.state import TableProgress, load_progress
 from carbon_pipelines.source.position import Position
 from carbon_pipelines.stream.consumer import load_topic_state
@@ -71,6 +78,7 @@ class TableState:
     next_offset: int
     snapshot_id: int
     lag_offsets: int
+    parked: Parked | None = None
 
 
 def sync_table(
@@ -84,6 +92,8 @@ def sync_table(
 ) -> TableSynced:
     """Copy the table if it has no copy, then merge what its topic holds now.
 
+    A table that cannot go on is parked at the place it came to.
+
     Args:
         table: Its declaration.
         database: The declaration of its database.
@@ -93,12 +103,15 @@ def sync_table(
         hooks: Called at the moments of a merge; for tests.
 
     Raises:
+        TableParkedError: An earlier call parked it; Kafka is not read.
         CarbonPipelinesError: One of the errors of copying and merging; the table stands at its last
             snapshot and the same call goes on from there.
     """
     with open_catalog(endpoints.lake) as catalog:
         started = time.monotonic()
         iceberg, progress = _open(catalog, table)
+        if iceberg is not None:
+            refuse_parked(iceberg, table)
         copied_rows, steps = 0, {}
         if iceberg is None or progress is None:
             copied = FirstCopy(catalog, table, database, endpoints, report=report).run()
@@ -107,7 +120,12 @@ def sync_table(
         started = time.monotonic()
         _check_source(table, database, endpoints, progress)
         catch_up = CatchUp(catalog, table, endpoints.stream_bootstrap, hooks=hooks)
-        done = catch_up.run(iceberg, progress, until_lsn=until_lsn)
+        try:
+            done = catch_up.run(iceberg, progress, until_lsn=until_lsn)
+        except PARKING_ERRORS as error:
+            begun = iceberg.current_snapshot()
+            park_table(catalog, table, error, copy=begun.snapshot_id if begun else None)
+            raise
         steps["merge"] = time.monotonic() - started
         return _synced(table, progress, done, copied_rows, steps)
 
@@ -121,7 +139,8 @@ def observe_table(table: TableSpec, endpoints: Endpoints) -> TableState | None:
         return None
     topic = load_topic_state(endpoints.stream_bootstrap, topic_of(table))
     lag = max(0, topic.high - progress.next_offset)
-    return TableState(progress.position, progress.next_offset, snapshot.snapshot_id, lag)
+    parked = find_parked(iceberg.metadata, table.label) if iceberg is not None else None
+    return TableState(progress.position, progress.next_offset, snapshot.snapshot_id, lag, parked)
 
 
 def _open(catalog: Catalog, table: TableSpec) -> tuple[Table | None, TableProgress | None]:

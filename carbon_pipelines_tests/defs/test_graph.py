@@ -25,8 +25,13 @@ def graph() -> Mapping[str, object]:
         }
         for spec in sorted(definitions.resolve_all_asset_specs(), key=lambda spec: spec.key)
     }
+    graph = definitions.resolve_asset_graph()
+    checks = sorted(
+        f"{key.asset_key.to_user_string()}:{key.name}" for key in graph.asset_check_keys
+    )
     return {
         "assets": assets,
+        "checks": checks,
         "jobs": sorted(name for name in repository.job_names if not name.startswith("__")),
         "schedules": {one.name: one.cron_schedule for one in repository.schedule_defs},
         "sensors": sorted(one.name for one in repository.sensor_defs),

@@ -47,6 +47,9 @@ def observe_lag(database: DatabaseSpec, endpoints: "Endpoints") -> Observation:
             continue
         if state is None:
             lags.append(Lag(asset, behind=None, end=0))
+        elif state.parked is not None:
+            # no run would move it; and once it is released it is asked for without a wait
+            lags.append(Lag(asset, behind=0, end=state.next_offset))
         else:
             end = state.next_offset + state.lag_offsets
             lags.append(Lag(asset, behind=state.lag_offsets, end=end))

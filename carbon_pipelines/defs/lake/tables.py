@@ -4,6 +4,7 @@ Materializing merges what Kafka holds by then. It does not drain the source: tha
 ``stream/<database>``, upstream, and a run of both gives everything committed before the run.
 """
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -13,7 +14,9 @@ from carbon_pipelines.catalog.load import Catalog
 from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.defs.failures import RETRIES, as_failure
 from carbon_pipelines.defs.keys import database_key, table_key
+from carbon_pipelines.defs.lake.checks import flows, lake_checks, stands
 from carbon_pipelines.defs.resources.endpoints import EndpointsResource
+from carbon_pipelines.errors import CarbonPipelinesError
 
 if TYPE_CHECKING:
     from carbon_pipelines.lake.sync import TableSynced
@@ -36,16 +39,22 @@ def lake_table(table: TableSpec, database: DatabaseSpec) -> dg.AssetsDefinition:
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=table.freshness),
         pool="lake",
         retry_policy=RETRIES,
+        check_specs=lake_checks(table),
     )
     def merged(
         context: dg.AssetExecutionContext, endpoints: EndpointsResource
-    ) -> dg.MaterializeResult:
+    ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         from carbon_pipelines.lake.sync import sync_table
 
         with as_failure():
-            report = context.log.info
-            facts = sync_table(table, database, endpoints.resolve(), report=report)
-        return dg.MaterializeResult(metadata=_synced_metadata(facts))
+            try:
+                report = context.log.info
+                facts = sync_table(table, database, endpoints.resolve(), report=report)
+            except CarbonPipelinesError as error:
+                if not error.retryable:
+                    yield stands(table, error)
+                raise
+        yield dg.MaterializeResult(metadata=_synced_metadata(facts), check_results=[flows(table)])
 
     return merged
 

@@ -1,0 +1,20 @@
+"""What the jobs that people start have in common, and the list of them.
+
+What belongs here: their run config, and finding the tables that it names. What does not: what one
+of them does (a module each). Another job is a module with a function from the catalog to a job
+definition, and one entry in ``JOBS``.
+"""
+
+from collections.abc import Callable
+
+import dagster as dg
+
+from carbon_pipelines.catalog.load import Catalog
+from carbon_pipelines.defs.jobs.release import release_job
+
+JOBS: tuple[Callable[[Catalog], dg.JobDefinition], ...] = (release_job,)
+
+
+def jobs(catalog: Catalog) -> dg.Definitions:
+    """Every job that people start."""
+    return dg.Definitions(jobs=[make(catalog) for make in JOBS])

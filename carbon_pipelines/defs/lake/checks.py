@@ -1,0 +1,45 @@
+"""The checks of a lake table that its own step evaluates.
+
+What belongs here: what they are called and what a sync's outcome means for them. What does not:
+comparing rows with the source. They cost no step of their own, and a step that fails still says
+which check failed and why. Neither blocks: what stands downstream reads a table that is late, or
+lacks rows that are named, but not a wrong one.
+"""
+
+import dagster as dg
+
+from carbon_pipelines.catalog.table import TableSpec
+from carbon_pipelines.defs.keys import table_key
+from carbon_pipelines.errors import CarbonPipelinesError
+
+FLOWING = "flowing"
+
+
+def lake_checks(table: TableSpec) -> list[dg.AssetCheckSpec]:
+    """The checks of one table."""
+    key = table_key("lake", table)
+    return [
+        dg.AssetCheckSpec(
+            FLOWING,
+            asset=key,
+            blocking=False,
+            description="The table follows its source; if it is parked, this says why.",
+        )
+    ]
+
+
+def flows(table: TableSpec) -> dg.AssetCheckResult:
+    """The table was brought up to what Kafka held."""
+    return dg.AssetCheckResult(asset_key=table_key("lake", table), check_name=FLOWING, passed=True)
+
+
+def stands(table: TableSpec, error: CarbonPipelinesError) -> dg.AssetCheckResult:
+    """The table cannot go on before somebody does something."""
+    return dg.AssetCheckResult(
+        asset_key=table_key("lake", table),
+        check_name=FLOWING,
+        passed=False,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=str(error),
+        metadata={"carbon/error": type(error).__name__},
+    )
