@@ -216,9 +216,9 @@ def publish(catalog: Catalog, table: Table, schema: Schema, properties: Mapping[
     """Set ``main`` to the branch's head and drop the branch, in one commit.
 
     ``schema`` becomes current, ``properties`` are set, and a parked table flows again with it. The
-    branch must be as it was in ``table``: another process may have given the copy up and begun its own. ``main`` may have moved
-    on: what was merged into it meanwhile is merged into the new rows by the next run, from where
-    the copy stands.
+    branch must be as it was in ``table``: another process may have given the copy up and begun its
+    own. ``main`` may have moved on: what was merged into it meanwhile is merged into the new rows
+    by the next run, from where the copy stands.
 
     Raises:
         CommitConflictError: Somebody else wrote to the branch meanwhile (retryable).

@@ -41,7 +41,7 @@ def copied_anew(lake: LocalLake) -> None:
     table, schema = stage_schema(lake.fresh(), lake.fresh().schema())
     staged = commit_files(table, FileChanges(), START.to_properties(), branch=BRANCH, schema=schema)
     assert staged is not None
-    publish(staged.table, "market/t", schema, {})
+    publish(lake.catalog, staged.table, schema, {})
 
 
 def test_a_parked_table_says_why_since_when_where_it_stands_and_what_to_do(lake: LocalLake) -> None:
@@ -114,7 +114,7 @@ def test_a_mark_that_a_copy_did_not_know_of_does_not_count_for_it(lake: LocalLak
     assert staged is not None
     park_table(lake.catalog, lake.spec, CAUSE)
 
-    publish(staged.table, "market/t", schema, {})
+    publish(lake.catalog, staged.table, schema, {})
 
     assert PARKED in lake.fresh().properties
     refuse_parked(lake.fresh(), lake.spec)
