@@ -1,6 +1,100 @@
-"""The base of every error.
+"""The base of every error, and the tree of them all.
 
 What belongs here: classes and their sentences, as ``errors/__init__.py`` says for all of them.
+
+CarbonPipelinesError                  (``retryable`` says whether the same call may succeed later)
+├── CatalogError                      a declaration is missing or contradicts itself
+│   ├── DeclarationError              declarations hold mistakes; each names its file and line
+│   ├── UnknownTableError             nothing declared has that name
+│   └── DeclarationExistsError        a declaration would be overwritten
+├── SettingsError                     a service's address is missing or unusable
+│   ├── SettingMissingError           a variable is not set and no embedded stack stands in
+│   └── SettingUnknownError           a variable has a value without meaning
+├── EmbeddedError                     a local service does not start, answer or stop
+│   ├── StackBusyError                (retryable) another command works on the same stack
+│   ├── StackMissingError             nothing was started in that home yet
+│   ├── StateDamagedError             a file of the stack's home cannot be understood
+│   ├── PortOccupiedError             a remembered port belongs to someone else's process
+│   ├── PartEndedError                a part's process ended while it was starting
+│   ├── PartSilentError               a part's process runs and does not answer
+│   ├── PartRefusedError              a part's own data does not know the stack's password
+│   ├── PartUnstoppableError          a part's process outlives SIGKILL
+│   ├── DownloadError                 (retryable) an artifact could not be had
+│   ├── PostgresBinariesError         the server binaries are missing or of another version
+│   └── OsUserError                   no OS user can run PostgreSQL here
+├── SourceError                       PostgreSQL cannot be captured as declared
+│   ├── SourceUnreachableError        (retryable) PostgreSQL does not answer
+│   ├── SourceAuthenticationError     PostgreSQL refuses our role or password
+│   ├── SourceDatabaseMissingError    the server has no database of that name
+│   ├── SourcePrivilegeError          our role lacks a right that capture needs
+│   ├── SourceServerError             version, encoding or recovery: not a server we can capture
+│   ├── WalLevelError                 wal_level is not logical
+│   ├── NoFreeSlotError               all replication slots are taken
+│   ├── NoFreeSenderError             (retryable) all WAL senders are taken
+│   ├── SourceIdentityError           another database answers behind the same name
+│   ├── TableMissingError             a declared table does not exist
+│   ├── TableKindError                a view, foreign or unlogged table sends no changes
+│   │   └── PartitionedTableError     partitioned tables are not captured yet
+│   ├── KeyMissingError               mode mirror, and PostgreSQL has no replica identity
+│   ├── KeyMismatchError              the declared key is not the replica identity
+│   ├── GeneratedKeyError             a key column that replication never sends
+│   ├── PublicationConflictError      our publication's name belongs to something else
+│   ├── SlotLostError                 the slot's WAL is gone
+│   ├── SlotMismatchError             our slot's name belongs to something else
+│   ├── SlotInUseError                (retryable) a stranger reads our slot
+│   ├── OpenTransactionError          (retryable) an older transaction does not end
+│   ├── SourceLockedError             (retryable) a lock on a table was not granted in time
+│   ├── RelationRewrittenError        (retryable) a table changed under its reader
+│   ├── SnapshotGoneError             (retryable) a source snapshot was closed under its readers
+│   └── CopyUnreadableError           the source holds text that is not UTF-8
+├── StreamError                       a topic cannot be written or read as promised
+│   ├── StreamUnavailableError        (retryable) Kafka does not answer
+│   ├── CaptureRunningError           (retryable) another process holds the slot
+│   ├── CaptureFencedError            another producer took our place
+│   ├── DrainTimeoutError             (retryable) capture did not pass the marker in time
+│   ├── EventTooLargeError            an event is larger than Kafka accepts
+│   ├── UndecodableChangeError        a message of the slot is not what pgoutput promises
+│   ├── UnkeyedChangeError            an update or delete does not carry the declared key
+│   ├── ProgressFormatError           the progress was written by another format version
+│   ├── ProgressLostError             a topic that others rely on was emptied or created again
+│   ├── CaptureOutdatedError          a published table is not declared in this process
+│   ├── ReplicationRefusedError       PostgreSQL will not send changes from the slot
+│   ├── CaptureOptionsChangedError    the slot would be read with other options than before
+│   ├── WrongDatabaseError            another database answers behind the same name
+│   ├── TimelineDivergedError         a failover undid changes that Kafka already holds
+│   ├── WalGapError                   the slot has moved past what Kafka holds
+│   ├── TopicMissingError             a topic does not exist
+│   ├── TopicRefusedError             Kafka refuses to create or delete a topic
+│   ├── TopicReplacedError            a topic was deleted and created again
+│   ├── OffsetGapError                retention has passed the offset to go on from
+│   ├── OffsetBeyondEndError          a topic ends before the offset to go on from
+│   ├── SchemaVersionMissingError     the DDL topic lacks versions that events refer to
+│   └── MalformedEnvelopeError        a message of a topic is not an envelope
+├── LakeError                         an Iceberg table refused a change
+│   ├── LakeUnavailableError          (retryable) the catalog or the object store does not answer
+│   ├── LakeAuthenticationError       the catalog or the object store refuses our credentials
+│   ├── UnsupportedTypeError          a PostgreSQL type has no Iceberg type
+│   ├── UnrepresentableValueError     a value has no place in its column's type
+│   ├── UnsupportedSchemaChangeError  a DDL cannot be followed in place
+│   ├── UnrecordedShapeError          events have columns that the DDL history does not describe
+│   ├── ProgressMissingError          the progress topic says nothing
+│   ├── SourceTableReplacedError      a source table was dropped and another took its name
+│   ├── WrongSourceError              a table was made from another PostgreSQL
+│   ├── MissingPriorValueError        an unchanged TOAST value has no row to be taken from
+│   ├── SequenceNumberError           a foreign commit set the table's sequence numbers back
+│   ├── CommitConflictError           (retryable) another writer committed first
+│   ├── CommitUnknownError            (retryable) whether a commit landed could not be told
+│   ├── StateMissingError             no snapshot of the table carries our progress
+│   ├── StateFormatError              the progress was written by another format version
+│   ├── TableMovedError               (retryable) rows read for a repair no longer fit the table
+│   ├── TableParkedError              a table stands still until it is released or copied anew
+│   ├── TableNotParkedError           a table to release is not parked
+│   └── TableNotCopiedError           a table has no published copy yet
+├── QualityError                      a comparison could not be made
+│   ├── NoConsistentPointError        (retryable) source and lake never stood at the same point
+│   ├── LakeUnreadableError           the independent reader cannot read a table snapshot
+│   └── RepairRefusedError            differences that are not mended key by key
+└── DemoStageError                    a process of the demo failed
 """
 
 from typing import ClassVar
