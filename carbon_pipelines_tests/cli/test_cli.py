@@ -144,3 +144,15 @@ def test_adding_a_table_without_a_source_names_the_variable() -> None:
 
     assert result.exit_code == 1
     assert "CARBON_" in result.output
+
+
+@pytest.mark.parametrize(
+    "options", [("--yes",), ("--yes", "--reason", "why"), ("--repair", "--yes")], ids=" ".join
+)
+def test_a_repair_is_done_only_if_it_is_asked_for_and_a_reason_is_given(
+    options: tuple[str, ...],
+) -> None:
+    result = run("verify", "market/credit", *options)
+
+    assert result.exit_code == 2
+    assert '--yes belongs to --repair and needs --reason "why".' in result.output

@@ -6,7 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
+from click.testing import CliRunner
 
+from carbon_pipelines.catalog.load import Catalog
+from carbon_pipelines.cli import cli, surroundings
 from carbon_pipelines.embedded.stack import Stack
 from carbon_pipelines.errors import CommitConflictError, RepairRefusedError, TableMovedError
 from carbon_pipelines.lake.merge import MergeHooks
@@ -202,3 +205,26 @@ def test_repairs_beside_writers_and_merges_lose_and_revive_nothing(bench: Bench)
         assert (found.differing_count, found.unsettled_keys) == (0, 0)
         bench.follow("reading")
         assert bench.differences("reading") == 0
+
+
+def test_the_command_shows_a_repair_and_does_it_only_when_told_to(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.damage(bench.reading, _spoil)
+    monkeypatch.setattr(surroundings, "catalog", lambda: Catalog((bench.database,)))
+    monkeypatch.setattr(surroundings, "endpoints", lambda: bench.endpoints)
+    command = ["verify", bench.reading.label, "--repair"]
+    before = bench.iceberg("reading").metadata_location
+
+    shown = CliRunner().invoke(cli, command)
+
+    assert shown.exit_code == 1
+    assert "gives 5 keys the rows that the source had at" in shown.output
+    assert "Nothing was changed." in shown.output
+    assert bench.iceberg("reading").metadata_location == before
+
+    done = CliRunner().invoke(cli, [*command, "--yes", "--reason", "a test"])
+
+    assert done.exit_code == 0
+    assert "5 keys repaired in snapshot" in done.output
+    assert bench.differences("reading") == 0
