@@ -86,6 +86,19 @@ class UnrecordedShapeError(LakeError):
         )
 
 
+class ProtectedColumnMissingError(LakeError):
+    """Columns that must not leave the source are not in it under the declared names."""
+
+    def __init__(self, table: str, columns: str) -> None:
+        self.table, self.columns = table, columns
+        super().__init__(
+            f'{table} declares "protect: drop" for {columns}, but the source has no column of that '
+            "name: if it was renamed, its values would leave. Nothing after that was copied or "
+            "merged; other tables go on. Declare the name that the column has now, or remove it if "
+            f'the column is gone, start capture again, and run "carbon recopy {table}".'
+        )
+
+
 class ProgressMissingError(LakeError):
     """Capture reached a point but its progress topic says nothing."""
 

@@ -68,7 +68,7 @@ CarbonPipelinesError                  (``retryable`` says whether the same call 
 │   ├── TopicReplacedError            a topic was deleted and created again
 │   ├── OffsetGapError                retention has passed the offset to go on from
 │   ├── OffsetBeyondEndError          a topic ends before the offset to go on from
-│   ├── SchemaVersionMissingError     the DDL topic lacks versions that events refer to
+│   ├── SchemaVersionMissingError     (retryable) the DDL topic lacks versions that events name
 │   └── MalformedEnvelopeError        a message of a topic is not an envelope
 ├── LakeError                         an Iceberg table refused a change
 │   ├── LakeUnavailableError          (retryable) the catalog or the object store does not answer
@@ -76,6 +76,7 @@ CarbonPipelinesError                  (``retryable`` says whether the same call 
 │   ├── UnsupportedTypeError          a PostgreSQL type has no Iceberg type
 │   ├── UnrepresentableValueError     a value has no place in its column's type
 │   ├── UnsupportedSchemaChangeError  a DDL cannot be followed in place
+│   ├── ProtectedColumnMissingError   no column has a name that is declared "protect: drop"
 │   ├── UnrecordedShapeError          events have columns that the DDL history does not describe
 │   ├── ProgressMissingError          the progress topic says nothing
 │   ├── SourceTableReplacedError      a source table was dropped and another took its name

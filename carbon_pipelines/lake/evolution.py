@@ -18,7 +18,11 @@ from pyiceberg.table import Table, Transaction
 from pyiceberg.types import IcebergType, ListType, NestedField
 
 from carbon_pipelines.catalog.table import TableSpec
-from carbon_pipelines.errors import UnsupportedSchemaChangeError, UnsupportedTypeError
+from carbon_pipelines.errors import (
+    ProtectedColumnMissingError,
+    UnsupportedSchemaChangeError,
+    UnsupportedTypeError,
+)
 from carbon_pipelines.lake.types import arrow_type, iceberg_type
 from carbon_pipelines.source.relation import SourceColumn, SourceRelation
 
@@ -52,6 +56,17 @@ def captured_columns(relation: SourceRelation, table: TableSpec) -> tuple[Source
     return tuple(c for c in relation.columns if c.name not in table.dropped_columns)
 
 
+def check_protected(relation: SourceRelation, table: TableSpec) -> None:
+    """A protected column is known by its name: without it, another name may be it.
+
+    Raises:
+        ProtectedColumnMissingError: Names them.
+    """
+    missing = sorted(table.dropped_columns - relation.column_names)
+    if missing:
+        raise ProtectedColumnMissingError(table.label, ", ".join(missing))
+
+
 def column_type(column: SourceColumn, table: TableSpec) -> IcebergType:
     """The Iceberg type of one column.
 
@@ -66,7 +81,12 @@ def column_type(column: SourceColumn, table: TableSpec) -> IcebergType:
 
 
 def plan_schema(relation: SourceRelation, table: TableSpec) -> Schema:
-    """The Iceberg schema of a new table; key columns are required and identifier fields."""
+    """The Iceberg schema of a new table; key columns are required and identifier fields.
+
+    Raises:
+        ProtectedColumnMissingError, UnsupportedTypeError: Nothing may be copied.
+    """
+    check_protected(relation, table)
     columns = captured_columns(relation, table)
     fields = [
         NestedField(
@@ -92,7 +112,11 @@ def plan_renewed_schema(table: Table, relation: SourceRelation, spec: TableSpec)
 
     A column that is the same (attnum and type) keeps its field id under its present name; any other
     gets a new id, so that no reader takes old values for new ones.
+
+    Raises:
+        ProtectedColumnMissingError, UnsupportedTypeError: Nothing may be copied.
     """
+    check_protected(relation, spec)
     known: Mapping[str, int] = json.loads(table.properties.get(SOURCE_COLUMNS, "{}"))
     old = {field.field_id: field for field in table.schema().fields}
     next_id = table.metadata.last_column_id + 1
@@ -122,52 +146,86 @@ def source_columns_property(relation: SourceRelation, schema: Schema) -> str:
     return json.dumps({str(c.attnum): ids[c.name] for c in relation.columns if c.name in ids})
 
 
-def plan_change(table: Table, relation: SourceRelation, spec: TableSpec) -> SchemaChange:
+def plan_change(
+    table: Table, relation: SourceRelation, spec: TableSpec, previous: SourceRelation | None
+) -> SchemaChange:
     """What has to change in ``table`` to hold rows of ``relation``.
+
+    ``previous``, the shape recorded before, tells a new column from one that was there and not
+    captured, and a new label of an enum from a renamed one.
 
     Raises:
         UnsupportedSchemaChangeError: Anything but columns added at the end without a constant
             default; the table has to be copied anew.
+        ProtectedColumnMissingError: A protected column was renamed or dropped.
     """
     known: Mapping[str, int] = json.loads(table.properties[SOURCE_COLUMNS])
     fields = {field.field_id: field for field in table.schema().fields}
-    added: list[AddedColumn] = []
+
+    def refused(change: str) -> UnsupportedSchemaChangeError:
+        return UnsupportedSchemaChangeError(spec.label, change, relation.version)
+
+    check_protected(relation, spec)
     live = {str(column.attnum) for column in relation.columns}
     gone = [fields[i].name for attnum, i in known.items() if attnum not in live and i in fields]
     if gone:
-        raise UnsupportedSchemaChangeError(spec.label, f"drops {', '.join(gone)}", relation.version)
-    keyless = [name for name in spec.key if not _is_key(relation, name)]
-    if keyless:
-        change = f"takes {', '.join(keyless)} out of the replica identity, so changes went unseen"
-        raise UnsupportedSchemaChangeError(spec.label, change, relation.version)
+        raise refused(f"drops {', '.join(gone)}")
+    names = {attnum: fields[i].name for attnum, i in known.items() if i in fields}
+    if change := _key_change(relation, spec, names):
+        raise refused(change)
     if relation.rewritten:
-        raise UnsupportedSchemaChangeError(spec.label, "rewrites the table", relation.version)
+        raise refused("rewrites the table")
+    if previous is None:
+        raise refused("comes after a shape that the DDL history does not hold")
+    if relabelled := _renamed_labels(previous, relation):
+        raise refused(f"renames {relabelled} of an enum")
+    there_before = {column.attnum for column in (*previous.columns, *previous.unsent)}
+    added: list[AddedColumn] = []
     for column in captured_columns(relation, spec):
         kind = column_type(column, spec)
         field_id = known.get(str(column.attnum))
         if field_id is None:
+            if column.attnum in there_before:
+                raise refused(f"has {column.name}, which was there before and not captured")
             if column.missing_value is not None or column.generated:
-                raise UnsupportedSchemaChangeError(
-                    spec.label,
-                    f"adds {column.name} with a value for existing rows",
-                    relation.version,
-                )
+                raise refused(f"adds {column.name} with a value for existing rows")
             added.append(AddedColumn(column.attnum, column.name, kind))
             continue
         field = fields[field_id]
         if field.name != column.name:
-            change = f"renames {field.name} to {column.name}"
-            raise UnsupportedSchemaChangeError(spec.label, change, relation.version)
+            raise refused(f"renames {field.name} to {column.name}")
         if arrow_type(field.field_type) != arrow_type(kind):
-            change = f"changes {column.name} from {field.field_type} to {kind}"
-            raise UnsupportedSchemaChangeError(spec.label, change, relation.version)
+            raise refused(f"changes {column.name} from {field.field_type} to {kind}")
     return SchemaChange(relation.version, tuple(added))
 
 
-def _is_key(relation: SourceRelation, name: str) -> bool:
-    """Whether ``name`` still identifies rows; a column that was renamed is judged elsewhere."""
-    named = [column for column in relation.columns if column.name == name]
-    return not named or named[0].key_position is not None or relation.replica_identity == "f"
+def _key_change(relation: SourceRelation, spec: TableSpec, names: Mapping[str, str]) -> str:
+    """How rows are identified otherwise than declared, if so.
+
+    ``names`` are the lake's, by attnum: a column that was renamed is judged elsewhere.
+    """
+    if not spec.key or relation.replica_identity == "f":
+        return ""
+    identity = {
+        names.get(str(column.attnum), column.name)
+        for column in relation.columns
+        if column.key_position is not None
+    }
+    if missing := [name for name in spec.key if name not in identity]:
+        return f"takes {', '.join(missing)} out of the replica identity, so changes went unseen"
+    if more := sorted(identity.difference(spec.key)):
+        return f"adds {', '.join(more)} to the replica identity, so several rows may share a key"
+    return ""
+
+
+def _renamed_labels(previous: SourceRelation, relation: SourceRelation) -> str:
+    """Labels of enums that read otherwise now, in rows that no event is sent for."""
+    now = relation.enum_labels
+    return ", ".join(
+        f"{label} to {now[oid]}"
+        for oid, label in previous.enum_labels.items()
+        if now.get(oid, label) != label
+    )
 
 
 def apply_change(transaction: Transaction, change: SchemaChange) -> None:

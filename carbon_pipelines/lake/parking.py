@@ -33,11 +33,13 @@ from carbon_pipelines.errors import (
     CommitConflictError,
     OffsetBeyondEndError,
     OffsetGapError,
+    ProtectedColumnMissingError,
     SourceTableReplacedError,
     StateFormatError,
     TableNotCopiedError,
     TableNotParkedError,
     TableParkedError,
+    UnrecordedShapeError,
     UnsupportedSchemaChangeError,
     UnsupportedTypeError,
 )
@@ -56,6 +58,8 @@ FORMAT_VERSION = "1"
 PARKING_ERRORS = (
     UnsupportedSchemaChangeError,
     UnsupportedTypeError,
+    UnrecordedShapeError,
+    ProtectedColumnMissingError,
     SourceTableReplacedError,
     OffsetGapError,
     OffsetBeyondEndError,

@@ -20,6 +20,7 @@ from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.errors import (
     CommitConflictError,
     LakeError,
+    ProtectedColumnMissingError,
     SchemaVersionMissingError,
     SourceTableReplacedError,
     StateMissingError,
@@ -37,6 +38,13 @@ from carbon_pipelines.stream.consumer import load_topic_state
 from carbon_pipelines.stream.envelope import UNRECORDED
 from carbon_pipelines.stream.schemas import SchemaHistory, load_schema_history
 from carbon_pipelines.stream.topics import ddl_topic
+
+_REFUSALS = (
+    UnsupportedSchemaChangeError,
+    UnsupportedTypeError,
+    ProtectedColumnMissingError,
+    SourceTableReplacedError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +97,7 @@ class SchemaFollower:
                     return table
                 try:
                     table = self._follow(table, relation, progress)
-                except (
-                    UnsupportedSchemaChangeError,
-                    UnsupportedTypeError,
-                    SourceTableReplacedError,
-                ) as refused:
+                except _REFUSALS as refused:
                     self.stop = Stop(position, refused)
                     return table
         self.ddl_offset = self._history.next_offset
@@ -139,21 +143,28 @@ class SchemaFollower:
             # capture goes by names: what happens under another one is not in the topic
             change = f"calls the table {relation.label}, so that changes of its rows go unseen"
             raise UnsupportedSchemaChangeError(self._spec.label, change, relation.version)
-        table = evolve_table(self._catalog, table, relation, self._spec)
+        previous = self.relations.get(self.version)
+        table = evolve_table(self._catalog, table, relation, self._spec, previous)
         self.relations[relation.version] = relation
         self.version = relation.version
         return table
 
 
 def evolve_table(
-    catalog: Catalog, table: Table, relation: SourceRelation, spec: TableSpec
+    catalog: Catalog,
+    table: Table,
+    relation: SourceRelation,
+    spec: TableSpec,
+    previous: SourceRelation | None,
 ) -> Table:
-    """Make the table's schema hold rows of ``relation``; a no-op where it does already.
+    """Make the table's schema hold rows of ``relation``, which comes after ``previous``.
+
+    A no-op where it does already.
 
     The change is a metadata commit of its own, before the first rows that need it: without those
     rows it only shows a column of NULLs, and it is planned from the table, so it happens once.
     """
-    change = plan_change(table, relation, spec)
+    change = plan_change(table, relation, spec, previous)
     if not change:
         return table
     with lake_errors(f"Iceberg table {spec.label}"):

@@ -180,14 +180,26 @@ def may_have_rewritten(
     The triggers know; the cross-check comes at another place in the stream than the DDL, so rows in
     between were sent under the older shape, and it cannot see how a new column was filled. It errs
     on the side of a re-copy for any change but those of facts that no row that exists depends on: a
-    default, a constraint, and a missing value that VACUUM FULL has written out.
+    default, a constraint, a new enum label, and a missing value that VACUUM FULL has written out.
     """
-    return _lasting(before) != _lasting(now)
+    shape, labels = _lasting(before)
+    shape_now, labels_now = _lasting(now)
+    return shape != shape_now or any(
+        labels_now.get(oid, label) != label for oid, label in labels.items()
+    )
 
 
-def _lasting(columns: Iterable[Mapping[str, Any]]) -> list[list[Any]]:
-    facts = ("attnum", "name", "type", "key_position", "generated", "published")
-    return [[column[fact] for fact in facts] for column in columns]
+def _lasting(columns: Iterable[Mapping[str, Any]]) -> tuple[list[list[Any]], dict[int, str]]:
+    """What rows that exist depend on: facts of the columns, and labels of enums by their oid."""
+    facts = ("attnum", "name", "key_position", "generated", "published")
+    shape: list[list[Any]] = []
+    labels: dict[int, str] = {}
+    for column in columns:
+        links = [dict(link) for link in column["type"]]
+        for link in links:
+            labels.update(link.pop("labels", None) or ())
+        shape.append([*(column[fact] for fact in facts), links])
+    return shape, labels
 
 
 def load_recorded_relations(

@@ -23,7 +23,8 @@ FORMAT_VERSION = 1
 # conditions in pg_index. pg_get_expr() does open it, under the caller's lock_timeout.
 #
 # A type is a chain, from the declared type over its domains' bases and its arrays' elements to the
-# innermost one: each link has at most one next.
+# innermost one: each link has at most one next. An enum's link has its labels by oid, which rows
+# hold: renaming a label changes the text of rows without an event for them.
 DESCRIBE = """
 SELECT jsonb_build_object(
   'format_version', 1, 'oid', c.oid::bigint, 'schema', n.nspname, 'name', c.relname,
@@ -56,7 +57,11 @@ SELECT jsonb_build_object(
         SELECT jsonb_agg(jsonb_build_object(
                  'oid', chain.oid::bigint, 'typmod', chain.typmod,
                  'name', format_type(chain.oid, chain.typmod),
-                 'kind', t.typtype, 'base_name', t.typname) ORDER BY chain.depth)
+                 'kind', t.typtype, 'base_name', t.typname) ||
+                 CASE WHEN t.typtype = 'e' THEN jsonb_build_object('labels', (
+                   SELECT jsonb_agg(jsonb_build_array(e.oid::bigint, e.enumlabel) ORDER BY e.oid)
+                     FROM pg_catalog.pg_enum e WHERE e.enumtypid = t.oid)) ELSE '{}' END
+                 ORDER BY chain.depth)
           FROM chain JOIN pg_catalog.pg_type t ON t.oid = chain.oid)
       ) ORDER BY a.attnum)
       FROM pg_catalog.pg_attribute a
@@ -85,6 +90,7 @@ class SourceType:
             m multirange, p pseudo; never d.
         base_name: pg_type.typname of the resolved type, like ``int4``, ``numeric``, ``_int4``.
         element: The element's type if this is an array.
+        labels: An enum's labels with their oids.
     """
 
     oid: int
@@ -93,6 +99,7 @@ class SourceType:
     kind: str
     base_name: str
     element: "SourceType | None" = None
+    labels: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +127,12 @@ class SourceRelation:
     Attributes:
         kind: pg_class.relkind.
         replica_identity: pg_class.relreplident: d default, i index, f full, n nothing.
-        columns: In attnum order. Columns that this server never sends (virtual generated ones, and
-            before PostgreSQL 18 every generated one) are left out; none at all: it was dropped.
+        columns: In attnum order, those that this server sends; none at all: it was dropped.
         version: The row of carbon.ddl_history that has this shape, 0 if there is none.
         rewritten: The DDL may have changed rows without an event for them (ALTER TYPE, a volatile
             default): a copy from before it is stale.
+        unsent: Columns that this server never sends: virtual generated ones, and before PostgreSQL
+            18 every generated one.
     """
 
     oid: int
@@ -135,6 +143,7 @@ class SourceRelation:
     columns: tuple[SourceColumn, ...]
     version: int = 0
     rewritten: bool = False
+    unsent: tuple[SourceColumn, ...] = ()
 
     @property
     def label(self) -> str:
@@ -151,6 +160,22 @@ class SourceRelation:
         """Names of the replica identity's columns in index order; none for FULL and NOTHING."""
         key = [column for column in self.columns if column.key_position is not None]
         return tuple(column.name for column in sorted(key, key=lambda c: c.key_position or 0))
+
+    @property
+    def column_names(self) -> frozenset[str]:
+        """Names of all live columns, sent or not."""
+        return frozenset(column.name for column in (*self.columns, *self.unsent))
+
+    @property
+    def enum_labels(self) -> dict[int, str]:
+        """The labels of every enum that a column is made of, by oid."""
+        kinds = [column.type for column in self.columns]
+        labels: dict[int, str] = {}
+        while kinds:
+            kind = kinds.pop()
+            labels.update(kind.labels)
+            kinds += [kind.element] if kind.element is not None else []
+        return labels
 
 
 def load_relation(connection: SourceConnection, schema: str, name: str) -> SourceRelation:
@@ -227,6 +252,7 @@ def relation_from_history(document: Mapping[str, Any]) -> SourceRelation:
         columns=tuple(_column(column) for column in columns if column["published"]),
         version=document.get("id") or 0,
         rewritten=bool(document.get("rewritten")),
+        unsent=tuple(_column(column) for column in columns if not column["published"]),
     )
 
 
@@ -253,4 +279,5 @@ def _type(chain: Sequence[Mapping[str, Any]]) -> SourceType:
         kind=resolved["kind"],
         base_name=resolved["base_name"],
         element=_type(rest) if rest else None,
+        labels=tuple((oid, label) for oid, label in resolved.get("labels") or ()),
     )

@@ -81,10 +81,13 @@ class RelationEncoder:
             known: The relation's newest row of the DDL history, which tells what types are made of.
         """
         self.relation, self.target = relation, target
-        names = frozenset(column.name for column in relation.columns)
+        version = _version(relation, known)
+        names = sent = frozenset(column.name for column in relation.columns)
+        if known is not None and version != UNRECORDED:
+            names |= known.column_names  # a generated column may never be sent
         self.sealed = not target.dropped <= names
-        self.version = UNRECORDED if self.sealed else _version(relation, known)
-        dropped = names if self.sealed else target.dropped
+        self.version = UNRECORDED if self.sealed else version
+        dropped = sent if self.sealed else target.dropped
         types = {column.name: column.type for column in known.columns} if known is not None else {}
         self.read_row = _compile_reader(_compile_columns(relation, dropped, types))
         key = () if self.sealed else _key_columns(relation, target)

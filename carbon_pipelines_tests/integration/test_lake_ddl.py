@@ -5,10 +5,16 @@ from collections.abc import Iterator
 import pytest
 
 from carbon_pipelines.embedded.stack import Stack
-from carbon_pipelines.errors import UnrecordedShapeError, UnsupportedSchemaChangeError
+from carbon_pipelines.errors import (
+    ProtectedColumnMissingError,
+    UnrecordedShapeError,
+    UnsupportedSchemaChangeError,
+)
 from carbon_pipelines.lake.recopy import recopy_table
+from carbon_pipelines.stream.topics import topic_of
 from carbon_pipelines_tests.conftest import SourceDatabase
 from carbon_pipelines_tests.integration.pipeline import Pipeline
+from carbon_pipelines_tests.integration.streaming import read_topic
 
 pytestmark = pytest.mark.integration
 
@@ -140,3 +146,84 @@ def test_a_copy_anew_passes_events_that_kafka_gets_only_afterwards(pipeline: Pip
     pipeline.follow("t")
 
     assert pipeline.differences("t") == 0
+
+
+def test_a_label_of_an_enum_that_is_renamed_changes_rows_that_no_event_is_sent_for(
+    pipeline: Pipeline,
+) -> None:
+    pipeline.execute(
+        "CREATE TYPE mood AS ENUM ('calm', 'cross')",
+        "CREATE TABLE day (id bigint PRIMARY KEY, mood mood)",
+        "INSERT INTO day VALUES (1, 'cross')",
+    )
+    pipeline.declare("day")
+    pipeline.follow("day")
+    pipeline.execute("ALTER TYPE mood ADD VALUE 'glad'", "INSERT INTO day VALUES (2, 'glad')")
+    pipeline.follow("day")
+    assert pipeline.differences("day") == 0
+    pipeline.execute(
+        "ALTER TYPE mood RENAME VALUE 'cross' TO 'angry'",
+        "INSERT INTO day VALUES (3, 'angry')",
+    )
+
+    pipeline.drain()
+    with pytest.raises(UnsupportedSchemaChangeError, match="renames cross to angry"):
+        pipeline.sync("day")
+    recopy_table(pipeline.tables["day"], pipeline.database, pipeline.endpoints)
+    pipeline.follow("day")
+
+    assert pipeline.differences("day") == 0
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_protected_column_that_is_renamed_leaves_neither_for_kafka_nor_for_the_lake(
+    pipeline: Pipeline, *, recorded: bool
+) -> None:
+    pipeline.execute(
+        "CREATE TABLE person (id bigint PRIMARY KEY, n int, name text)",
+        "INSERT INTO person VALUES (1, 1, 'Ada')",
+    )
+    pipeline.declare("person", columns={"name": {"protect": "drop"}})
+    pipeline.follow("person")
+    unseen = ["ALTER EVENT TRIGGER carbon_ddl_command_end DISABLE"]
+    pipeline.execute(
+        *(unseen if not recorded else []),
+        "ALTER TABLE person RENAME name TO called",
+        "INSERT INTO person VALUES (2, 2, 'Grace')",
+        "UPDATE person SET called = 'Ada Lovelace' WHERE id = 1",
+    )
+
+    pipeline.drain()
+    sent = str(read_topic(pipeline.endpoints, topic_of(pipeline.tables["person"])))
+    with pytest.raises((ProtectedColumnMissingError, UnrecordedShapeError)):
+        pipeline.sync("person")
+    with pytest.raises(ProtectedColumnMissingError, match="for name"):
+        recopy_table(pipeline.tables["person"], pipeline.database, pipeline.endpoints)
+    pipeline.declare("person", columns={"called": {"protect": "drop"}})
+    recopy_table(pipeline.tables["person"], pipeline.database, pipeline.endpoints)
+    pipeline.execute("INSERT INTO person VALUES (3, 3, 'Emmy')")
+    pipeline.follow("person")
+
+    assert "Grace" not in sent
+    assert "Ada" not in sent
+    assert [f.name for f in pipeline.iceberg("person").schema().fields] == ["id", "n"]
+    assert pipeline.differences("person") == 0
+
+
+def test_a_protection_that_is_lifted_is_followed_by_a_copy_alone(pipeline: Pipeline) -> None:
+    pipeline.execute(
+        "CREATE TABLE person (id bigint PRIMARY KEY, n int, name text)",
+        "INSERT INTO person VALUES (1, 1, 'Ada')",
+    )
+    pipeline.declare("person", columns={"name": {"protect": "drop"}})
+    pipeline.follow("person")
+    pipeline.declare("person")
+    pipeline.execute("ALTER TABLE person ADD COLUMN more int", "INSERT INTO person VALUES (2)")
+
+    pipeline.drain()
+    with pytest.raises(UnsupportedSchemaChangeError, match="has name, which was there before"):
+        pipeline.sync("person")
+    recopy_table(pipeline.tables["person"], pipeline.database, pipeline.endpoints)
+    pipeline.follow("person")
+
+    assert pipeline.differences("person") == 0

@@ -317,8 +317,14 @@ def test_changing_a_type_is_recorded_for_the_tables_that_use_it(database):
         "CREATE TABLE day (id int PRIMARY KEY, mood moods)",
     )
     ensure_source(database.dsn, database.spec(declare("day", "id")))
-    recorded = changes_recorded(database, "ALTER TYPE mood RENAME TO temper")
-    assert recorded == [("day", ["1 id", "2 mood"], False, "ALTER TYPE")]
+    recorded = changes_recorded(
+        database, "ALTER TYPE mood RENAME TO temper", "ALTER TYPE temper RENAME VALUE 'calm' TO 'c'"
+    )
+    assert recorded == [("day", ["1 id", "2 mood"], False, "ALTER TYPE")] * 2
+    labels = database.rows(
+        "SELECT columns #>> '{1,type,2,labels,0,1}' FROM carbon.ddl_history ORDER BY id"
+    )
+    assert labels == [("calm",), ("calm",), ("c",)]
 
 
 def test_the_record_comes_between_the_rows_before_and_after_it(database):

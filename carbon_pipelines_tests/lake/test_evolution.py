@@ -5,7 +5,11 @@ from typing import Any
 
 import pytest
 
-from carbon_pipelines.errors import UnsupportedSchemaChangeError, UnsupportedTypeError
+from carbon_pipelines.errors import (
+    ProtectedColumnMissingError,
+    UnsupportedSchemaChangeError,
+    UnsupportedTypeError,
+)
 from carbon_pipelines.lake.evolution import (
     SOURCE_COLUMNS,
     plan_change,
@@ -14,8 +18,15 @@ from carbon_pipelines.lake.evolution import (
     source_columns_property,
 )
 from carbon_pipelines.lake.schema_follow import evolve_table
+from carbon_pipelines.lake.table_creation import create_table
 from carbon_pipelines.source.relation import SourceColumn, SourceRelation, SourceType
-from carbon_pipelines_tests.lake.local_lake import TYPES, LocalLake, relation, table_spec
+from carbon_pipelines_tests.lake.local_lake import (
+    TYPES,
+    LocalLake,
+    open_local,
+    relation,
+    table_spec,
+)
 
 COLUMNS = {"id": "int8", "name": "text", "tags": "text[]"}
 
@@ -70,7 +81,7 @@ def test_added_columns_of_any_type_and_name_are_shown_as_nulls_to_old_rows(
 ) -> None:
     wider = shape(**{"more.tags": "uuid[]", "at": "timestamptz"})
 
-    evolve_table(lake.catalog, lake.fresh(), wider, lake.spec)
+    evolve_table(lake.catalog, lake.fresh(), wider, lake.spec, lake.relation)
 
     lake.relation = wider
     lake.merge([{"op": "c", "after": {"id": 2, "at": "infinity", "more.tags": [None]}}])
@@ -81,16 +92,16 @@ def test_added_columns_of_any_type_and_name_are_shown_as_nulls_to_old_rows(
 
 
 def test_an_added_column_is_known_by_its_attnum(lake: LocalLake) -> None:
-    table = evolve_table(lake.catalog, lake.fresh(), shape(n="int4"), lake.spec)
+    table = evolve_table(lake.catalog, lake.fresh(), shape(n="int4"), lake.spec, lake.relation)
 
     known = json.loads(table.properties[SOURCE_COLUMNS])
     assert known == {"1": 1, "2": 2, "3": 3, "4": table.schema().find_field("n").field_id}
 
 
 def test_following_the_same_shape_twice_changes_nothing(lake: LocalLake) -> None:
-    table = evolve_table(lake.catalog, lake.fresh(), shape(n="int4"), lake.spec)
+    table = evolve_table(lake.catalog, lake.fresh(), shape(n="int4"), lake.spec, lake.relation)
 
-    again = evolve_table(lake.catalog, lake.fresh(), shape(n="int4"), lake.spec)
+    again = evolve_table(lake.catalog, lake.fresh(), shape(n="int4"), lake.spec, lake.relation)
 
     assert again.metadata_location == table.metadata_location
 
@@ -101,6 +112,8 @@ REFUSED = {
     "changes name from string to int": with_column(1, type=TYPES["int4"]),
     "rewrites the table": replace(shape(), rewritten=True),
     "takes id out of the replica identity": with_column(0, key_position=None),
+    "adds name to the replica identity": with_column(1, key_position=1),
+    "renames id to number": with_column(0, name="number"),
     "adds n with a value": replace(
         shape(),
         columns=(
@@ -114,7 +127,78 @@ REFUSED = {
 @pytest.mark.parametrize("change", REFUSED)
 def test_a_change_that_alters_what_rows_mean_is_refused(lake: LocalLake, change: str) -> None:
     with pytest.raises(UnsupportedSchemaChangeError, match=f"market/t: schema version 2 {change}"):
-        plan_change(lake.fresh(), REFUSED[change], lake.spec)
+        plan_change(lake.fresh(), REFUSED[change], lake.spec, lake.relation)
+
+
+def test_any_column_may_identify_rows_of_a_table_with_full_identity(lake: LocalLake) -> None:
+    columns = tuple(replace(column, key_position=None) for column in shape().columns)
+    full = replace(shape(), columns=columns, replica_identity="f")
+
+    assert not plan_change(lake.fresh(), full, lake.spec, lake.relation)
+
+
+@pytest.fixture
+def protected(tmp_path: Path) -> LocalLake:
+    made = LocalLake(tmp_path / "open", COLUMNS, ["id"])
+    made.spec = table_spec(["id"], columns={"name": {"protect": "drop"}})
+    made.catalog = open_local(tmp_path / "protected")
+    made.table = create_table(made.catalog, made.spec, made.relation)
+    return made
+
+
+def test_a_protected_column_under_another_name_goes_nowhere(protected: LocalLake) -> None:
+    renamed = with_column(1, name="title")
+
+    for plan in (
+        lambda: plan_change(protected.fresh(), renamed, protected.spec, protected.relation),
+        lambda: plan_renewed_schema(protected.fresh(), renamed, protected.spec),
+        lambda: plan_schema(renamed, protected.spec),
+    ):
+        with pytest.raises(ProtectedColumnMissingError, match=r"market/t declares .* for name"):
+            plan()
+
+
+def test_a_protected_column_may_be_one_that_is_never_sent(protected: LocalLake) -> None:
+    id_, name, tags = shape().columns
+    generated = replace(shape(), columns=(id_, tags), unsent=(replace(name, generated=True),))
+
+    assert [f.name for f in plan_schema(generated, protected.spec).fields] == ["id", "tags"]
+
+
+@pytest.mark.parametrize("sent", [True, False])
+def test_a_column_that_was_there_before_is_not_taken_for_a_new_one(
+    protected: LocalLake, *, sent: bool
+) -> None:
+    """As after a renaming, a ``protect: drop`` that was removed, or a DROP EXPRESSION."""
+    open_spec = protected.spec.model_copy(update={"columns": {}})
+    before, (id_, name, tags) = shape(), shape().columns
+    if not sent:
+        before = replace(before, columns=(id_, tags), unsent=(name,))
+
+    with pytest.raises(UnsupportedSchemaChangeError, match="has name, which was there before"):
+        plan_change(protected.fresh(), replace(shape(), version=3), open_spec, before)
+
+
+def test_a_renamed_label_of_an_enum_is_refused_and_a_new_one_is_not(lake: LocalLake) -> None:
+    def labelled(*labels: tuple[int, str]) -> SourceRelation:
+        mood = replace(TYPES["mood"], labels=labels)
+        moods = SourceType(16501, -1, "mood[]", "b", "_mood", mood)
+        return replace(with_column(1, type=mood), columns=(*shape().columns[:2], moods_in(moods)))
+
+    def moods_in(kind: SourceType) -> SourceColumn:
+        return replace(shape().columns[2], type=kind)
+
+    before = labelled((1, "calm"), (2, "cross"))
+
+    grown = labelled((1, "calm"), (2, "cross"), (3, "calmer"))
+    assert not plan_change(lake.fresh(), grown, lake.spec, before)
+    with pytest.raises(UnsupportedSchemaChangeError, match="renames cross to angry of an enum"):
+        plan_change(lake.fresh(), labelled((1, "calm"), (2, "angry")), lake.spec, before)
+
+
+def test_nothing_is_followed_without_the_shape_before(lake: LocalLake) -> None:
+    with pytest.raises(UnsupportedSchemaChangeError, match="does not hold"):
+        plan_change(lake.fresh(), shape(n="int4"), lake.spec, None)
 
 
 def test_a_column_renamed_before_a_copy_keeps_its_field(lake: LocalLake) -> None:

@@ -204,8 +204,9 @@ def test_an_unchanged_value_of_a_file_older_than_its_column_is_a_null_of_its_typ
 ) -> None:
     made = LocalLake(tmp_path, {"id": "int8", "doc": "text"}, ["id"])
     made.load([{"id": 1, "doc": "kept"}, {"id": 2, "doc": "kept"}])
+    before = made.relation
     made.relation = relation({"id": "int8", "doc": "text", **ADDED}, ["id"], version=2)
-    evolve_table(made.catalog, made.fresh(), made.relation, made.spec)
+    evolve_table(made.catalog, made.fresh(), made.relation, made.spec, before)
     shown = {"u": str(uuid.UUID(int=1)), "list": ["x"], "amount": "1.5000", "flag": True}
 
     made.merge(

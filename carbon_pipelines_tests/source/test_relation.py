@@ -108,10 +108,34 @@ def test_arrays_of_domains_over_arrays_are_nested():
     assert relation.columns[0].type == SourceType(16411, -1, "public.row[]", "b", "_row", row)
 
 
-def test_columns_that_the_server_never_sends_are_left_out():
+def test_columns_that_the_server_never_sends_are_left_out_and_named():
     hidden = column(2, "twice", INT4, generated="v", published=False)
     relation = relation_from_history(history(column(1, "id", INT4), hidden))
     assert [column.name for column in relation.columns] == ["id"]
+    assert [column.name for column in relation.unsent] == ["twice"]
+    assert relation.column_names == {"id", "twice"}
+
+
+def mood(*labels, **more):
+    return {**link(16500, "mood", "e"), "labels": [list(label) for label in labels], **more}
+
+
+def test_labels_of_enums_are_known_by_oid_at_any_depth():
+    moods = [link(16502, "moods", "d"), link(16501, "mood[]"), mood((1, "calm"), (2, "cross"))]
+    relation = relation_from_history(history(column(1, "a", *moods), column(2, "b", INT4)))
+    assert relation.enum_labels == {1: "calm", 2: "cross"}
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "stale"),
+    [
+        (mood((1, "calm")), mood((1, "calm"), (2, "cross")), False),
+        (mood((1, "calm")), mood((1, "quiet")), True),
+        (link(16500, "mood", "e"), mood((1, "calm")), False),  # recorded by an older release
+    ],
+)
+def test_polling_sees_that_a_label_was_renamed(before, now, stale):
+    assert may_have_rewritten([column(1, "m", before)], [column(1, "m", now)]) == stale
 
 
 def test_identity_columns_come_in_the_order_of_the_index():

@@ -349,6 +349,27 @@ def test_no_value_leaves_while_no_column_has_the_protected_name():
     assert not any("unchanged" in v["source"] for v in heard.values)
 
 
+def test_a_protected_column_that_is_never_sent_seals_nothing():
+    text = SourceType(TEXT, -1, "text", "b", "text")
+    shape = SourceRelation(
+        OID, "public", "credit", "r", "d",
+        (SourceColumn(1, "id", SourceType(INT8, -1, "bigint", "b", "int8"), nullable=False),),
+        version=41,
+        unsent=(SourceColumn(2, "note", text, nullable=True, generated=True),),
+    )  # fmt: skip
+    dropped = Target("t", "m/credit", ("id",), frozenset({"note"}))
+    stream = [
+        wal.begin(900),
+        wal.relation(OID, "public", "credit", COLUMNS[:1]),
+        wal.insert(OID, [b"1"]),
+        wal.commit(900),
+    ]
+    targets = {("public", "credit"): dropped}
+    known, _ = translate(stream, targets=targets, versions={OID: shape})
+    unknown, _ = translate(stream, targets=targets)
+    assert (known.values[0]["after"], unknown.values[0]["after"]) == ({"id": 1}, {})
+
+
 def test_a_type_that_only_the_history_knows_decides_the_form():
     domain = SourceType(99_999, -1, "integer", "b", "int4", None)
     shape = SourceRelation(
