@@ -9,7 +9,7 @@ from confluent_kafka.admin import AdminClient
 
 from carbon_pipelines.embedded.stack import Stack
 from carbon_pipelines.errors import ProgressLostError
-from carbon_pipelines.lake import catch_up
+from carbon_pipelines.lake import event_reading
 from carbon_pipelines.lake.recopy import recopy_table
 from carbon_pipelines.lake.start_over import apply_start_over, plan_start_over
 from carbon_pipelines.stream import consumer
@@ -39,9 +39,9 @@ def test_keys_change_across_batches_and_values_out_of_line_follow_them(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipeline.follow("t")
-    monkeypatch.setattr(catch_up, "BATCH_EVENTS", 1)
+    monkeypatch.setattr(event_reading, "BATCH_EVENTS", 1)
     one_by_one = partial(consumer.read_batches, max_events=1)
-    monkeypatch.setattr(catch_up, "read_batches", one_by_one)
+    monkeypatch.setattr(event_reading, "read_batches", one_by_one)
     pipeline.execute(
         "UPDATE t SET id = 1000 + id WHERE id <= 4", "UPDATE t SET id = 2000 + id WHERE id = 1001"
     )

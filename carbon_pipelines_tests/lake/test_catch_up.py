@@ -14,8 +14,9 @@ from carbon_pipelines.errors import (
     SchemaVersionMissingError,
     UnrecordedShapeError,
 )
-from carbon_pipelines.lake import catch_up, schema_follow
-from carbon_pipelines.lake.catch_up import CatchUp, in_copy
+from carbon_pipelines.lake import catch_up, event_reading, schema_follow
+from carbon_pipelines.lake.catch_up import CatchUp
+from carbon_pipelines.lake.event_reading import in_copy
 from carbon_pipelines.lake.merge import Merge
 from carbon_pipelines.lake.state import CopyEdge, TableProgress, load_progress
 from carbon_pipelines.source.position import Position
@@ -92,7 +93,7 @@ class Stream:
 @pytest.fixture
 def stream(monkeypatch: pytest.MonkeyPatch) -> Stream:
     made = Stream(relation(COLUMNS, ["id"]))
-    monkeypatch.setattr(catch_up, "read_batches", made.read)
+    monkeypatch.setattr(event_reading, "read_batches", made.read)
     for module in (catch_up, schema_follow):
         monkeypatch.setattr(module, "load_topic_state", made.topic_state)
     monkeypatch.setattr(schema_follow, "load_schema_history", made.load_history)
@@ -180,7 +181,7 @@ def test_events_past_the_given_lsn_are_left_for_later(
 def test_batches_are_cut_by_events_and_each_commit_says_where_it_ended(
     lake: LocalLake, stream: Stream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(catch_up, "BATCH_EVENTS", 3)
+    monkeypatch.setattr(event_reading, "BATCH_EVENTS", 3)
     for n in range(7):
         stream.put(100 + n, "c", after=row(10 + n, "new"))
 
@@ -210,7 +211,7 @@ def test_events_that_the_table_has_already_change_nothing(lake: LocalLake, strea
 def test_the_rest_of_a_transaction_that_a_batch_cut_is_merged_with_the_next(
     lake: LocalLake, stream: Stream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(catch_up, "BATCH_EVENTS", 3)
+    monkeypatch.setattr(event_reading, "BATCH_EVENTS", 3)
     for ordinal in range(1, 6):
         stream.put(100, "c", ordinal=ordinal, after=row(10 + ordinal, "new"))
 
@@ -369,7 +370,7 @@ def test_the_halves_of_a_key_change_are_never_in_two_batches(
     batch_events: int,
     read_size: int,
 ) -> None:
-    monkeypatch.setattr(catch_up, "BATCH_EVENTS", batch_events)
+    monkeypatch.setattr(event_reading, "BATCH_EVENTS", batch_events)
     stream.read_size = read_size
     for key in range(1, 6):
         stream.put(100 + key, "d", ordinal=1, before={"id": key})
@@ -388,7 +389,7 @@ def test_the_halves_of_a_key_change_are_never_in_two_batches(
 def test_a_topic_that_ends_with_deletes_is_merged_to_its_end(
     lake: LocalLake, stream: Stream, monkeypatch: pytest.MonkeyPatch, batch_events: int
 ) -> None:
-    monkeypatch.setattr(catch_up, "BATCH_EVENTS", batch_events)
+    monkeypatch.setattr(event_reading, "BATCH_EVENTS", batch_events)
     stream.put(100, "c", after=row(2, "new"))
     for key in (1, 2, 3):
         stream.put(100 + key, "d", before={"id": key})
