@@ -73,16 +73,22 @@ class OffsetGapError(StreamError):
 
 
 class SchemaVersionMissingError(StreamError):
-    """The DDL topic lacks schema versions that events refer to."""
+    """The DDL topic lacks schema versions that events refer to.
+
+    A Kafka transaction ends in each partition by itself, so events may be readable a moment before
+    the shape that they refer to.
+    """
+
+    retryable = True
 
     def __init__(self, topic: str, versions: Sequence[int]) -> None:
         self.topic, self.versions = topic, tuple(versions)
         database = topic.split(".")[1]
         super().__init__(
             f"Events refer to schema version {', '.join(map(str, versions))}, which {topic} does "
-            "not hold. Nothing of their batch was merged. If the topic was deleted or created "
-            f'again, run "carbon start-over {database}": it writes the shapes anew and copies the '
-            "tables."
+            "not hold. Nothing of their batch was merged. Run again: it may come a moment later. "
+            f'If the topic was deleted or created again, run "carbon start-over {database}": it '
+            "writes the shapes anew and copies the tables."
         )
 
 

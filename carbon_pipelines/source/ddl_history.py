@@ -14,7 +14,12 @@ from typing import Any, TypeAlias
 import psycopg
 from psycopg import sql
 
-from carbon_pipelines.errors import SourceLockedError, SourcePrivilegeError, TableMissingError
+from carbon_pipelines.errors import (
+    SourceLockedError,
+    SourcePrivilegeError,
+    SourceServerError,
+    TableMissingError,
+)
 from carbon_pipelines.source.connection import SourceConnection, describe_session
 from carbon_pipelines.source.ddl_triggers import (
     FUNCTION_NAMES,
@@ -49,6 +54,18 @@ SELECT o.oid::bigint, format('%%I.%%I', d ->> 'schema', d ->> 'name'), d -> 'col
            IS DISTINCT FROM (d ->> 'schema', d ->> 'name', d ->> 'kind', d ->> 'replica_identity',
                              (d ->> 'partition_parent')::oid, d -> 'columns'))
  ORDER BY o.oid
+"""
+
+
+# A role named carbon that may use our schema, and whose search_path begins with "$user" by default.
+_TRAPPED = """
+SELECT EXISTS (
+  SELECT 1 FROM pg_roles c
+   WHERE c.rolname = 'carbon' AND (c.rolsuper OR pg_has_role(c.oid, current_user, 'USAGE'))
+     AND NOT EXISTS (
+       SELECT 1 FROM pg_db_role_setting s, unnest(s.setconfig) AS setting
+        WHERE s.setrole = c.oid AND starts_with(setting, 'search_path=')
+          AND strpos(setting, '$user') = 0))
 """
 
 
@@ -91,7 +108,9 @@ def ensure_history(connection: SourceConnection) -> bool:
 
     Raises:
         SourcePrivilegeError: Our role may not create schema carbon or change what is in it.
+        SourceServerError: A role would take the schema for its own.
     """
+    _check_search_path(connection)
     state = load_history_state(connection)
     if state.current and (state.triggers or not state.superuser):
         return state.triggers
@@ -109,6 +128,17 @@ def ensure_history(connection: SourceConnection) -> bool:
         remedy = f'GRANT CREATE ON DATABASE "{database}" TO "{role}", or use the schema\'s owner.'
         what = f"create or update schema carbon in {describe_session(connection)}"
         raise SourcePrivilegeError(role, what=what, remedy=remedy) from refusal
+
+
+def _check_search_path(connection: SourceConnection) -> None:
+    row = connection.execute(_TRAPPED).fetchone()
+    if row is not None and row[0]:
+        raise SourceServerError(
+            describe_session(connection),
+            fact='its role "carbon" finds our schema of that name by "$user" in its search_path, '
+            "and would make its own tables in it",
+            remedy="A superuser has to run: ALTER ROLE carbon SET search_path = public.",
+        )
 
 
 def _install_triggers(connection: SourceConnection) -> bool:

@@ -196,6 +196,18 @@ def load_publications(
     )
 
 
+def load_published_oids(connection: SourceConnection, names: Sequence[str]) -> dict[int, TableName]:
+    """The tables of the named publications by oid, without the DDL history."""
+    rows = connection.execute(
+        "SELECT c.oid::bigint, n.nspname, c.relname FROM pg_publication_rel r"
+        " JOIN pg_publication p ON p.oid = r.prpubid JOIN pg_class c ON c.oid = r.prrelid"
+        " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE p.pubname = ANY (%s)"
+        " AND c.oid <> 'carbon.ddl_history'::regclass ORDER BY c.oid",
+        (list(names),),
+    ).fetchall()
+    return {oid: (schema, name) for oid, schema, name in rows}
+
+
 def apply_publications(connection: SourceConnection, plan: PublicationPlan) -> None:
     """Execute a plan inside the caller's transaction.
 

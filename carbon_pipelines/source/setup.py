@@ -56,6 +56,7 @@ from carbon_pipelines.source.publication import (
     PublicationPlan,
     apply_publications,
     load_publications,
+    load_published_oids,
     plan_publications,
     wanted_publications,
 )
@@ -152,7 +153,8 @@ def ensure_source(
         plan, lost, facts, slot = _check(connection, database)
         triggers = ensure_history(connection)
         slot_created = slot is None
-        oids = _publish(connection, database, plan, slot_exists=not slot_created)
+        oids, demoted = _publish(connection, database, plan, slot_exists=not slot_created)
+        lost += tuple(t.name for t in database.tables if facts[_name(t)].oid in demoted)
         if slot_created:
             waiting.barrier(connection)  # names what blocks; creating the slot would just hang
             create_slot(connection, database.slot_name, timeout=waiting.remaining())
@@ -240,11 +242,19 @@ def _publish(
     plan: PublicationPlan,
     *,
     slot_exists: bool,
-) -> tuple[int, ...]:
-    """Commit the publications and what has to be remembered of them; return the tables' oids."""
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Commit the publications and what has to be remembered of them.
+
+    Returns:
+        The tables' oids, and those of tables that have lost their key since they were checked: they
+        are locked against that only from here on, and would make the application's UPDATE fail.
+    """
     with connection.transaction():
         apply_publications(connection, plan)
-        names = _load_published(connection, database)
+        demoted = connection.execute("SELECT carbon.demote_keyless_tables()::bigint").fetchall()
+        names = load_published_oids(
+            connection, (database.publication_name, database.keyless_publication_name)
+        )
         oids = tuple(names)
         described = slot_exists and load_state(connection, database.slot_name).described
         if plan.steps or not slot_exists:
@@ -254,19 +264,7 @@ def _publish(
             unseen = [oid for oid, name in names.items() if name in uncovered]
             # without the history the shapes themselves went unseen
             record_shapes(connection, oids, unseen=oids if HISTORY_TABLE in uncovered else unseen)
-    return oids
-
-
-def _load_published(connection: SourceConnection, database: DatabaseSpec) -> dict[int, TableName]:
-    """The tables of our publications by oid, without the history."""
-    rows = connection.execute(
-        "SELECT c.oid::bigint, n.nspname, c.relname FROM pg_publication_rel r"
-        " JOIN pg_publication p ON p.oid = r.prpubid JOIN pg_class c ON c.oid = r.prrelid"
-        " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE p.pubname = ANY (%s)"
-        " AND c.oid <> 'carbon.ddl_history'::regclass ORDER BY c.oid",
-        ([database.publication_name, database.keyless_publication_name],),
-    ).fetchall()
-    return {oid: (schema, name) for oid, schema, name in rows}
+    return oids, tuple(row[0] for row in demoted)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ writing that history (``source/ddl_history.py``) and following a change of shape
 """
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from carbon_pipelines.errors import MalformedEnvelopeError
@@ -13,29 +13,6 @@ from carbon_pipelines.source.position import Position
 from carbon_pipelines.source.relation import SourceRelation, relation_from_history
 from carbon_pipelines.stream.consumer import TopicState, load_topic_state, read_batches
 from carbon_pipelines.stream.topics import ddl_topic
-
-
-def load_schema_versions(
-    bootstrap: str, database: str, versions: Collection[int]
-) -> dict[int, SourceRelation]:
-    """Read the relations that ``schema_version`` of envelopes refers to.
-
-    Args:
-        bootstrap: Address of Kafka.
-        database: Logical name.
-        versions: Values of ``source.schema_version``.
-
-    Returns:
-        By version; without those that the DDL topic lacks.
-
-    Raises:
-        StreamUnavailableError, TopicMissingError, MalformedEnvelopeError: It cannot be read.
-    """
-    wanted = set(versions)
-    rows = (
-        _read_history(bootstrap, load_topic_state(bootstrap, ddl_topic(database))) if wanted else ()
-    )
-    return {row.version: row for _, row in rows if row.version in wanted}
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from psycopg.conninfo import make_conninfo
 
 from carbon_pipelines import errors
 from carbon_pipelines.source import connection as connection_module
+from carbon_pipelines.source import setup as source_setup
 from carbon_pipelines.source.connection import connect, load_identity
 from carbon_pipelines.source.relation import load_relation
 from carbon_pipelines.source.setup import ensure_source
@@ -474,6 +475,37 @@ def test_without_event_triggers_shapes_are_recorded_by_the_next_call(database):
         ("trade", "carbon setup", True),
     ]
     database.run(f"DROP OWNED BY {role} CASCADE")
+
+
+def test_a_key_dropped_between_check_and_publication_never_makes_an_update_fail(
+    database, monkeypatch
+):
+    database.run(*MAKE, "INSERT INTO trade VALUES (1, 1, 'a')")
+    ensure_source(database.dsn, database.spec(LOG))
+    check = source_setup._check
+
+    def check_then_drop(*arguments):
+        checked = check(*arguments)
+        database.run("ALTER TABLE trade DROP CONSTRAINT trade_pkey")
+        return checked
+
+    monkeypatch.setattr(source_setup, "_check", check_then_drop)
+    setup = ensure_source(database.dsn, database.spec(TRADE, LOG))
+    database.run("UPDATE trade SET note = 'b'")
+    assert setup.identity_lost == ("trade",)
+    assert setup.relations["trade"].identity_columns == ()
+    assert published(database)["public.trade"] == "keyless"
+
+
+def test_a_role_that_would_take_our_schema_for_its_own_is_named(database):
+    database.run(*MAKE, "CREATE ROLE carbon SUPERUSER")
+    try:
+        with pytest.raises(errors.SourceServerError, match="ALTER ROLE carbon SET search_path"):
+            ensure_source(database.dsn, database.spec(TRADE))
+        database.run("ALTER ROLE carbon SET search_path = public")
+        assert ensure_source(database.dsn, database.spec(TRADE)).slot_created
+    finally:
+        database.run("DROP ROLE carbon")
 
 
 def test_a_wrong_password_is_refused_and_never_repeated(database):

@@ -27,7 +27,7 @@ from carbon_pipelines.source.position import Position
 from carbon_pipelines.stream import resume
 from carbon_pipelines.stream.consumer import load_topic_state, read_batches
 from carbon_pipelines.stream.progress import Progress, load_progress
-from carbon_pipelines.stream.schemas import load_schema_versions
+from carbon_pipelines.stream.schemas import load_schema_history
 from carbon_pipelines.stream.topics import (
     check_topic,
     ddl_topic,
@@ -178,8 +178,8 @@ def test_the_ddl_topic_holds_the_versions_that_events_refer_to(streamed: Streame
     )
     streamed.drain()
     versions = [e["source"]["schema_version"] for e in streamed.envelopes("credit")]
-    found = load_schema_versions(bootstrap, streamed.database.name, {*versions, 987})
-    shapes = {v: [c.name for c in relation.columns] for v, relation in found.items()}
+    rows = load_schema_history(bootstrap, streamed.database.name).rows
+    shapes = {shape.version: [c.name for c in shape.columns] for _, shape in rows}
     assert shapes == {versions[0]: ["id", "note"], versions[-1]: ["id", "note", "tonnes"]}
 
 
