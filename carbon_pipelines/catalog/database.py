@@ -28,11 +28,16 @@ def _short(value: str) -> str:
 
 
 class DatabaseSpec(Declared):
-    """One source database: who answers for it, how it is captured, and which of its tables."""
+    """One source database: who answers for it, how it is captured, and which of its tables.
+
+    ``heal_slots``: a slot that lost changes is replaced, and every mirrored table copied anew,
+    without asking.
+    """
 
     name: Annotated[Word, AfterValidator(_short)]
     owner: Team
     capture: Literal["native"] = "native"
+    heal_slots: bool = True
     tables: tuple[TableSpec, ...] = ()
 
     @property

@@ -65,6 +65,8 @@ def sync(patterns: tuple[str, ...], timeout: float) -> None:
     def drained(name: str) -> bool:
         facts = drain(catalog.database(name), endpoints, timeout=timedelta(seconds=timeout))
         click.echo(f"{name}: Kafka is current at {facts.position}, {facts.events:,} events new")
+        for advice in facts.advice:
+            click.echo(f"{name}: {advice}")
         return True
 
     def synced(table: TableSpec) -> bool:

@@ -210,6 +210,23 @@ class WalGapError(StreamError):
         super().__init__(
             f"Slot {slot} starts at {confirmed}, but Kafka holds database {database} only up to "
             f"{captured}: the slot was created again or moved by someone else, and the changes "
-            f"between never reached Kafka. Nothing was captured. Run "
-            f'"carbon start-over {database}": it shows what it deletes and copies anew.'
+            f"between never reached Kafka. Nothing was captured. Take heal_slots: false out of the "
+            f"database's declaration, and the next run goes on behind them and copies the "
+            f'tables anew; or run "carbon start-over {database}": it shows what it deletes.'
+        )
+
+
+class SlotHealLimitError(StreamError):
+    """Slot ``slot`` lost changes (``reason``) and was replaced ``times`` times within an hour."""
+
+    def __init__(self, database: str, slot: str, *, reason: str, times: int, again_at: str) -> None:
+        self.database, self.slot, self.reason = database, slot, reason
+        self.times, self.again_at = times, again_at
+        super().__init__(
+            f"Slot {slot} of database {database} has lost changes again ({reason}), after it was "
+            f"replaced {times} times within an hour, so it is not replaced now. Topics and tables "
+            f"stand before the changes that are missing, and nothing more is captured. Find out "
+            f"what takes the slot away (max_slot_wal_keep_size, idle_replication_slot_timeout, "
+            f"somebody who drops it) and mend that. From {again_at} on a run replaces it again and "
+            f"copies the tables anew."
         )

@@ -135,6 +135,17 @@ class WrongSourceError(LakeError):
         )
 
 
+class StreamGapError(LakeError):
+    """Changes between what the table holds and what its topic goes on with are missing."""
+
+    def __init__(self, table: str, *, held: int, found: int, missing: str, remedy: str) -> None:
+        self.table, self.held, self.found, self.missing = table, held, found, missing
+        super().__init__(
+            f"{table} stands before a gap in its topic: {missing} (the table is of generation "
+            f"{held}, the events are of {found}). Nothing behind the gap was merged. {remedy}"
+        )
+
+
 class MissingPriorValueError(LakeError):
     """An unchanged TOAST value has no row to be taken from."""
 

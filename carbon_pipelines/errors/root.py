@@ -63,6 +63,7 @@ CarbonPipelinesError                  (``retryable`` says whether the same call 
 │   ├── WrongDatabaseError            another database answers behind the same name
 │   ├── TimelineDivergedError         a failover undid changes that Kafka already holds
 │   ├── WalGapError                   the slot has moved past what Kafka holds
+│   ├── SlotHealLimitError            the slot loses changes again and again
 │   ├── TopicMissingError             a topic does not exist
 │   ├── TopicRefusedError             Kafka refuses to create or delete a topic
 │   ├── TopicReplacedError            a topic was deleted and created again
@@ -81,6 +82,7 @@ CarbonPipelinesError                  (``retryable`` says whether the same call 
 │   ├── ProgressMissingError          the progress topic says nothing
 │   ├── SourceTableReplacedError      a source table was dropped and another took its name
 │   ├── WrongSourceError              a table was made from another PostgreSQL
+│   ├── StreamGapError                changes between table and topic are missing
 │   ├── MissingPriorValueError        an unchanged TOAST value has no row to be taken from
 │   ├── SequenceNumberError           a foreign commit set the table's sequence numbers back
 │   ├── CommitConflictError           (retryable) another writer committed first

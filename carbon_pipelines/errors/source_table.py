@@ -105,9 +105,10 @@ class SlotLostError(SourceError):
         super().__init__(
             f'Slot "{slot}" is lost ({reason}): WAL that was not read yet has been removed, and '
             "changes are missing for good. The slot was left as it is. Raise "
-            "max_slot_wal_keep_size, drop the slot (SELECT pg_drop_replication_slot"
-            f"('{slot}')), and start the database over with a re-copy of its tables "
-            '("carbon recopy").'
+            "max_slot_wal_keep_size. Then take heal_slots: false out of the database's "
+            "declaration, and the next run replaces the slot and copies the tables anew; or drop "
+            f"the slot yourself (SELECT pg_drop_replication_slot('{slot}')) and run "
+            '"carbon start-over" for the database.'
         )
 
 

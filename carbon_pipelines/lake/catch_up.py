@@ -12,6 +12,7 @@ from pyiceberg.table.refs import MAIN_BRANCH
 
 from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.lake.event_reading import Begun, EventReading, Part, unseen
+from carbon_pipelines.lake.gap import check_generation
 from carbon_pipelines.lake.merge import Merge, Merged, MergeHooks
 from carbon_pipelines.lake.schema_follow import SchemaFollower
 from carbon_pipelines.lake.state import TableProgress
@@ -57,8 +58,7 @@ class CatchUp:
         """Merge events from ``progress`` to the topic's end, or those up to ``until_lsn``.
 
         Args:
-            table: As loaded.
-            progress: What it carries.
+            table: As loaded, with the ``progress`` it carries.
             until_lsn: Merge only events whose commit LSN is at most this.
 
         Raises:
@@ -66,13 +66,14 @@ class CatchUp:
             UnrecordedShapeError: A DDL was not recorded; likewise.
             SourceTableReplacedError: Another table took the name; likewise.
             MalformedEnvelopeError: A message is no change event; nothing of its batch is merged.
-            OffsetGapError: Kafka no longer holds the next offset.
-            TopicReplacedError: The topic is not the one that the progress was made with.
+            OffsetGapError, TopicReplacedError: Kafka no longer holds the next offset.
+            StreamGapError, WrongSourceError: As ``check_generation``; nothing is merged.
         """
         follower = SchemaFollower(self._catalog, self._spec, self._bootstrap, until_lsn)
         table = follower.begin(table, progress)
         topic = load_topic_state(self._bootstrap, topic_of(self._spec))
         check_topic(progress.topic_id, progress.cluster_id, topic)
+        check_generation(self._spec, self._bootstrap, progress)
         done = CaughtUp(progress, table, topic)
         reading = EventReading(self._spec, self._bootstrap, follower, until_lsn)
         for part in reading.batches(Begun(table, progress, topic)):

@@ -51,6 +51,7 @@ def begin(start: CopyStart, ranges: Sequence[CtidRange], schema_id: int) -> Stag
         timeline=start.identity.timeline,
         relation_oid=start.relation.oid,
         edge=start.edge,
+        generation=start.stream.generation,
     )
     return StagedCopy(
         progress=progress,
@@ -90,6 +91,8 @@ def can_resume(
         and found.filenode == start.filenode
         and progress.system_identifier == start.identity.system_identifier
         and progress.timeline == start.identity.timeline
+        # the stream would not repair what happened before the gap
+        and progress.generation == start.stream.generation
         and progress.topic_id == start.topic.topic_id
         and progress.next_offset >= start.topic.low
     )

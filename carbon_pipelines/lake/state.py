@@ -46,6 +46,7 @@ class TableProgress:
         relation_oid: The source table's oid.
         ddl_offset: Offset of the DDL topic up to which the history was considered.
         edge: Until the stream has passed the first copy; then ``None``.
+        generation: Of the events that may be merged: those of the next one lie behind a gap.
     """
 
     position: Position
@@ -58,6 +59,7 @@ class TableProgress:
     relation_oid: int
     ddl_offset: int = 0
     edge: CopyEdge | None = None
+    generation: int = 0
 
     def moved_to(
         self, position: Position, next_offset: int, schema_version: int, ddl_offset: int
@@ -88,6 +90,7 @@ class TableProgress:
             "carbon.timeline": str(self.timeline),
             "carbon.relation_oid": str(self.relation_oid),
             "carbon.ddl_offset": str(self.ddl_offset),
+            "carbon.generation": str(self.generation),
         }
         if self.edge is not None:
             properties["carbon.copy_visibility"] = str(self.edge.visibility)
@@ -121,6 +124,7 @@ def read_progress(properties: Mapping[str, str], table: str) -> TableProgress:
         relation_oid=int(properties["carbon.relation_oid"]),
         ddl_offset=int(properties["carbon.ddl_offset"]),
         edge=edge,
+        generation=int(properties.get("carbon.generation", "0")),
     )
 
 

@@ -14,11 +14,12 @@ from pyiceberg.table import Table
 from carbon_pipelines.catalog.database import DatabaseSpec
 from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.embedded.endpoints import Endpoints
-from carbon_pipelines.errors import WrongSourceError
+from carbon_pipelines.errors import StreamGapError
 from carbon_pipelines.lake.catch_up import CatchUp, CaughtUp
 from carbon_pipelines.lake.connection import lake_errors, load_table, open_catalog
 from carbon_pipelines.lake.delete_file import count_rows
 from carbon_pipelines.lake.first_copy import FirstCopy
+from carbon_pipelines.lake.gap import check_generation
 from carbon_pipelines.lake.merge import MergeHooks
 from carbon_pipelines.lake.parking import (
     PARKING_ERRORS,
@@ -30,8 +31,11 @@ from carbon_pipelines.lake.parking import (
 from carbon_pipelines.lake.state import TableProgress, load_progress
 from carbon_pipelines.source.position import Position
 from carbon_pipelines.stream.consumer import load_topic_state
-from carbon_pipelines.stream.progress import load_progress as load_capture_progress
+from carbon_pipelines.stream.progress import load_newest_progress
 from carbon_pipelines.stream.topics import topic_of
+
+COPIES_BEHIND_GAPS = 3
+"""Copies made anew in one sync because the stream lost changes again meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +76,17 @@ class TableSynced:
 
 @dataclass(frozen=True, slots=True)
 class TableState:
-    """Where a table stands, without touching it; ``lag_offsets`` may count transaction markers."""
+    """Where a table stands, without touching it; ``lag_offsets`` may count transaction markers.
+
+    ``gaps`` is the number of gaps in the stream that the table has not been copied behind.
+    """
 
     position: Position
     next_offset: int
     snapshot_id: int
     lag_offsets: int
     parked: Parked | None = None
+    gaps: int = 0
 
 
 def sync_table(
@@ -92,7 +100,9 @@ def sync_table(
 ) -> TableSynced:
     """Copy the table if it has no copy, then merge what its topic holds now.
 
-    A table that cannot go on is parked at the place it came to.
+    A table that cannot go on is parked at the place it came to. A mirror that stands before a gap
+    in its topic is copied anew first, unless its database says ``heal_slots: false``; until that
+    copy is whole, readers keep the rows from before the gap.
 
     Args:
         table: Its declaration.
@@ -108,26 +118,46 @@ def sync_table(
             snapshot and the same call goes on from there.
     """
     with open_catalog(endpoints.lake) as catalog:
-        started = time.monotonic()
         iceberg, progress = _open(catalog, table)
         if iceberg is not None:
             refuse_parked(iceberg, table)
-        copied_rows, steps = 0, {}
-        if iceberg is None or progress is None:
-            copied = FirstCopy(catalog, table, database, endpoints, report=report).run()
-            iceberg, progress, copied_rows = copied.table, copied.progress, copied.rows
-            steps["first_copy"] = time.monotonic() - started
-        started = time.monotonic()
-        _check_source(table, database, endpoints, progress)
+        copied_rows, steps = 0, dict[str, float]()
         catch_up = CatchUp(catalog, table, endpoints.stream_bootstrap, hooks=hooks)
-        try:
-            done = catch_up.run(iceberg, progress, until_lsn=until_lsn)
-        except PARKING_ERRORS as error:
-            begun = iceberg.current_snapshot()
-            park_table(catalog, table, error, copy=begun.snapshot_id if begun else None)
-            raise
-        steps["merge"] = time.monotonic() - started
-        return _synced(table, progress, done, copied_rows, steps)
+        copies_left = COPIES_BEHIND_GAPS
+        while True:
+            try:
+                if iceberg is None or progress is None:
+                    started = time.monotonic()
+                    copied = FirstCopy(catalog, table, database, endpoints, report=report).run()
+                    iceberg, progress, copied_rows = copied.table, copied.progress, copied.rows
+                    steps["first_copy"] = time.monotonic() - started
+                started = time.monotonic()
+                check_generation(table, endpoints.stream_bootstrap, progress)
+                done = _catch_up_or_park(catch_up, catalog, table, iceberg, progress, until_lsn)
+                steps["merge"] = time.monotonic() - started
+                return _synced(table, progress, done, copied_rows, steps)
+            except StreamGapError as gap:
+                if table.mode != "mirror" or not database.heal_slots or not copies_left:
+                    raise
+                report(str(gap))
+                copies_left -= 1
+                progress = None
+
+
+def _catch_up_or_park(
+    catch_up: CatchUp,
+    catalog: Catalog,
+    table: TableSpec,
+    iceberg: Table,
+    progress: TableProgress,
+    until_lsn: int | None,
+) -> CaughtUp:
+    try:
+        return catch_up.run(iceberg, progress, until_lsn=until_lsn)
+    except PARKING_ERRORS as error:
+        begun = iceberg.current_snapshot()
+        park_table(catalog, table, error, copy=begun.snapshot_id if begun else None)
+        raise
 
 
 def observe_table(table: TableSpec, endpoints: Endpoints) -> TableState | None:
@@ -140,22 +170,17 @@ def observe_table(table: TableSpec, endpoints: Endpoints) -> TableState | None:
     topic = load_topic_state(endpoints.stream_bootstrap, topic_of(table))
     lag = max(0, topic.high - progress.next_offset)
     parked = find_parked(iceberg.metadata, table.label) if iceberg is not None else None
-    return TableState(progress.position, progress.next_offset, snapshot.snapshot_id, lag, parked)
+    capture = load_newest_progress(endpoints.stream_bootstrap, table.database)
+    gaps = capture.generation - progress.generation if capture is not None else 0
+    return TableState(
+        progress.position, progress.next_offset, snapshot.snapshot_id, lag, parked, gaps
+    )
 
 
 def _open(catalog: Catalog, table: TableSpec) -> tuple[Table | None, TableProgress | None]:
     iceberg = load_table(catalog, table.identifier)
     progress = load_progress(iceberg.metadata, table.label) if iceberg is not None else None
     return iceberg, progress
-
-
-def _check_source(
-    table: TableSpec, database: DatabaseSpec, endpoints: Endpoints, progress: TableProgress
-) -> None:
-    """The events must come from the PostgreSQL that the table was copied from."""
-    capture = load_capture_progress(endpoints, database)
-    if capture is not None and capture.system_identifier != progress.system_identifier:
-        raise WrongSourceError(table.label, progress.system_identifier, capture.system_identifier)
 
 
 def _synced(

@@ -17,11 +17,10 @@ from carbon_pipelines.errors import (
     SourcePrivilegeError,
 )
 from carbon_pipelines.source.connection import APPLICATION_NAME, SourceConnection
+from carbon_pipelines.source.failover import FAILOVER_VERSION
 from carbon_pipelines.source.visibility import load_blockers
 
 PLUGIN = "pgoutput"
-
-_FAILOVER_VERSION = 170_000  # failover slots and invalidation_reason came with PostgreSQL 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +50,13 @@ class SlotState:
     lag_bytes: int
     failover: bool
     synced: bool
+
+    @property
+    def lost(self) -> str | None:
+        """Why it can never be read again; None while it can."""
+        if self.wal_status == "lost" or self.invalidation_reason:
+            return self.invalidation_reason or "wal_status is lost"
+        return None
 
     @property
     def held_by_carbon(self) -> bool:
@@ -98,9 +104,8 @@ def check_slot(slot: SlotState, *, database: str) -> None:
         raise SlotMismatchError(slot.name, fact="database", found=slot.database, wanted=database)
     if slot.temporary:
         raise SlotMismatchError(slot.name, fact="kind", found="temporary", wanted="permanent")
-    if slot.wal_status == "lost" or slot.invalidation_reason:
-        reason = slot.invalidation_reason or "wal_status is lost"
-        raise SlotLostError(slot.name, reason=reason)
+    if slot.lost is not None:
+        raise SlotLostError(slot.name, reason=slot.lost)
     if slot.holder_pid is not None and not slot.held_by_carbon:
         holder = slot.holder_name or "hidden from our role"
         raise SlotInUseError(slot.name, pid=slot.holder_pid, application=holder)
@@ -117,7 +122,7 @@ def create_slot(connection: SourceConnection, name: str, *, timeout: timedelta) 
         SourcePrivilegeError: Our role may not replicate.
         OpenTransactionError: A running transaction did not end in time.
     """
-    failover = connection.info.server_version >= _FAILOVER_VERSION
+    failover = connection.info.server_version >= FAILOVER_VERSION
     arguments = "%s, 'pgoutput', false, false" + (", true" if failover else "")
     milliseconds = max(1, int(timeout.total_seconds() * 1000))
     try:

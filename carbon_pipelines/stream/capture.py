@@ -12,12 +12,14 @@ from contextlib import ExitStack
 
 from carbon_pipelines.catalog.database import DatabaseSpec
 from carbon_pipelines.embedded.endpoints import Endpoints
-from carbon_pipelines.errors import CarbonPipelinesError
+from carbon_pipelines.errors import CarbonPipelinesError, SlotLostError, WalGapError
 from carbon_pipelines.source.setup import ensure_source
+from carbon_pipelines.stream.heal import replace_slot
 from carbon_pipelines.stream.session import Captured, Session
 from carbon_pipelines.stream.topics import ensure_topics
 
 _LOG = logging.getLogger(__name__)
+_GAP = "it was created again or moved by someone else"
 
 
 class Capture:
@@ -29,6 +31,7 @@ class Capture:
         endpoints: Endpoints,
         *,
         clock: Callable[[], float] = time.monotonic,
+        healing: str | None = None,
     ) -> None:
         """Prepare; nothing is opened yet.
 
@@ -36,8 +39,10 @@ class Capture:
             database: What is declared.
             endpoints: Where PostgreSQL and Kafka are.
             clock: Seconds that never go back.
+            healing: What ``prepare`` said.
         """
         self._database, self._endpoints, self._clock = database, endpoints, clock
+        self._healing = healing
 
     def run(
         self, stop: threading.Event, *, until_lsn: int | None = None, prepared: bool = False
@@ -57,10 +62,22 @@ class Capture:
             StreamError: Slot, progress and topics do not belong together, or a change cannot be
                 written; capture stands before it.
         """
-        if not prepared:
-            prepare(self._database, self._endpoints)
+        healing = self._healing if prepared else prepare(self._database, self._endpoints)
+        try:
+            return self._run(stop, until_lsn, healing)
+        except SlotLostError:
+            # lost since it was looked at, or while it was read
+            healing = prepare(self._database, self._endpoints)
+        except WalGapError:
+            if not self._database.heal_slots:
+                raise
+            replace_slot(self._database, self._endpoints, reason=_GAP)
+            healing = _GAP
+        return self._run(stop, until_lsn, healing)
+
+    def _run(self, stop: threading.Event, until_lsn: int | None, healing: str | None) -> Captured:
         with ExitStack() as opened:
-            session = Session(self._database, self._endpoints, self._clock, opened)
+            session = Session(self._database, self._endpoints, self._clock, opened, healing)
             return session.run(stop, until_lsn)
 
     def run_forever(
@@ -94,11 +111,21 @@ class Capture:
                 pause = min(pause * 2, longest_pause)
 
 
-def prepare(database: DatabaseSpec, endpoints: Endpoints) -> None:
-    """See to topics, publications and slot.
+def prepare(database: DatabaseSpec, endpoints: Endpoints) -> str | None:
+    """See to topics, publications and slot; a lost slot is replaced unless that is declined.
+
+    Returns:
+        What became of the slot that was there before, if this call made another one.
 
     Topics come first: a capture that runs with older declarations tells by the topic that a
     relation it does not know is captured, and stops instead of ignoring its rows.
     """
     ensure_topics(endpoints.stream_bootstrap, database)
-    ensure_source(endpoints.source_dsn(database.name), database)
+    try:
+        made = ensure_source(endpoints.source_dsn(database.name), database).slot_created
+    except SlotLostError as lost:
+        if not database.heal_slots:
+            raise
+        replace_slot(database, endpoints, reason=lost.reason)
+        return lost.reason
+    return "it was dropped" if made and database.heal_slots else None

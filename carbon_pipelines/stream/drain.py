@@ -6,7 +6,7 @@ changes get there (``capture.py``).
 
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Literal
 
@@ -14,6 +14,7 @@ from carbon_pipelines.catalog.database import DatabaseSpec
 from carbon_pipelines.embedded.endpoints import Endpoints
 from carbon_pipelines.errors import CaptureRunningError, DrainTimeoutError
 from carbon_pipelines.source.connection import connect
+from carbon_pipelines.source.failover import failover_advice, load_failover_facts
 from carbon_pipelines.source.position import Position, format_lsn
 from carbon_pipelines.source.visibility import emit_marker
 from carbon_pipelines.stream.capture import Capture, Captured, prepare
@@ -33,6 +34,8 @@ class Drained:
     """Kafka holds everything committed before ``marker_lsn``.
 
     ``events`` counts what this call captured; none if the running capture did it (``by``).
+    ``generation`` is the number of gaps in the topics, ``advice`` what would make a failover of the
+    source cost none.
     """
 
     position: Position
@@ -40,6 +43,8 @@ class Drained:
     events: int
     seconds: float
     by: Literal["self", "capture"]
+    generation: int = 0
+    advice: tuple[str, ...] = ()
 
 
 def drain(database: DatabaseSpec, endpoints: Endpoints, *, timeout: timedelta) -> Drained:
@@ -52,10 +57,12 @@ def drain(database: DatabaseSpec, endpoints: Endpoints, *, timeout: timedelta) -
         DrainTimeoutError: The marker did not come out in time (retryable).
         CarbonPipelinesError: As ``Capture.run``.
     """
-    prepare(database, endpoints)
+    healing = prepare(database, endpoints)
     with connect(endpoints.source_dsn(database.name)) as connection:
         marker_lsn = emit_marker(connection, b"drain")
-    return _reach(database, endpoints, marker_lsn, timeout)
+        advice = failover_advice(load_failover_facts(connection, database.slot_name))
+    drained = _reach(database, endpoints, marker_lsn, timeout, healing)
+    return replace(drained, advice=advice)
 
 
 def wait_captured(
@@ -72,29 +79,37 @@ def wait_captured(
         and progress.commit_lsn >= lsn
         and _is_visible(database, endpoints, seconds=_VISIBLE_SECONDS)
     ):
-        return Drained(progress.position, lsn, 0, 0.0, "capture")
+        return Drained(progress.position, lsn, 0, 0.0, "capture", progress.generation)
     with connect(endpoints.source_dsn(database.name)) as connection:
         emit_marker(connection, b"wait")
     return _reach(database, endpoints, lsn, timeout)
 
 
-def _reach(database: DatabaseSpec, endpoints: Endpoints, lsn: int, timeout: timedelta) -> Drained:
+def _reach(
+    database: DatabaseSpec,
+    endpoints: Endpoints,
+    lsn: int,
+    timeout: timedelta,
+    healing: str | None = None,
+) -> Drained:
     started = time.monotonic()
     give_up_at = started + timeout.total_seconds()
     holder = "no other process captured"
     while (left := give_up_at - time.monotonic()) > 0:
         try:
-            captured = _capture_for(left, database, endpoints, lsn)
+            captured = _capture_for(left, database, endpoints, lsn, healing)
         except CaptureRunningError as running:
             holder = running.detail
             progress = _watch(database, endpoints, lsn, give_up_at)
             if progress is not None and _is_visible(database, endpoints, seconds=left):
                 seconds = time.monotonic() - started
-                return Drained(progress.position, lsn, 0, seconds, "capture")
+                return Drained(progress.position, lsn, 0, seconds, "capture", progress.generation)
         else:
             if captured.commit_lsn >= lsn and _is_visible(database, endpoints, seconds=left):
                 seconds = time.monotonic() - started
-                return Drained(captured.position, lsn, captured.events, seconds, "self")
+                return Drained(
+                    captured.position, lsn, captured.events, seconds, "self", captured.generation
+                )
     progress = load_progress(endpoints, database)
     reached = format_lsn(progress.commit_lsn) if progress is not None else "nothing"
     raise DrainTimeoutError(
@@ -107,7 +122,7 @@ def _reach(database: DatabaseSpec, endpoints: Endpoints, lsn: int, timeout: time
 
 
 def _capture_for(
-    seconds: float, database: DatabaseSpec, endpoints: Endpoints, lsn: int
+    seconds: float, database: DatabaseSpec, endpoints: Endpoints, lsn: int, healing: str | None
 ) -> Captured:
     """Capture until ``lsn``, but not longer than ``seconds``."""
     stop = threading.Event()
@@ -115,7 +130,8 @@ def _capture_for(
     alarm.daemon = True
     alarm.start()
     try:
-        return Capture(database, endpoints).run(stop, until_lsn=lsn, prepared=True)
+        capture = Capture(database, endpoints, healing=healing)
+        return capture.run(stop, until_lsn=lsn, prepared=True)
     finally:
         alarm.cancel()
 

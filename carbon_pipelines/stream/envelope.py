@@ -5,7 +5,8 @@ and without a Python object for each value that is not part of the result. What 
 event follows from a message and which position it has (``translate.py``).
 
 An envelope's ``source`` has, besides Debezium's fields, ``commit_lsn`` and ``ordinal`` (the event's
-position), ``schema_version`` (an id of carbon.ddl_history, 0 if no row there describes the columns)
+position), ``schema_version`` (an id of carbon.ddl_history, 0 if no row there describes the
+columns), ``generation`` (the number of the newest gap in the stream, left out before the first one)
 and, if an update left TOAST values unchanged, ``unchanged``: the names of their columns joined by
 U+001F.
 
@@ -70,7 +71,13 @@ class RelationEncoder:
     )
 
     def __init__(
-        self, database: str, relation: Relation, target: Target, known: SourceRelation | None
+        self,
+        database: str,
+        relation: Relation,
+        target: Target,
+        known: SourceRelation | None,
+        *,
+        generation: int = 0,
     ) -> None:
         """Compile.
 
@@ -79,6 +86,7 @@ class RelationEncoder:
             relation: The columns that rows have from now on.
             target: Where events go.
             known: The relation's newest row of the DDL history, which tells what types are made of.
+            generation: How many gaps lie before the events, for ``source.generation``.
         """
         self.relation, self.target = relation, target
         version = _version(relation, known)
@@ -93,7 +101,7 @@ class RelationEncoder:
         key = () if self.sealed else _key_columns(relation, target)
         self.key_of = _sealed_key if self.sealed else _compile_key(relation, key)
         self.missing_in_old_key = tuple(c.name for c in key if not c.in_identity)
-        source = _source_template(database, relation, self.version)
+        source = _source_template(database, relation, self.version, generation)
         self.created = _template(b"c", NULL, b"{%b}", source)
         self.changed = _template(b"u", NULL, b"{%b}", source)
         self.moved = _template(b"u", b"%b", b"{%b}", source)
@@ -233,13 +241,15 @@ def _nothing(value: bytes) -> bytes:  # noqa: ARG001
     return b""
 
 
-def _source_template(database: str, relation: Relation, version: int) -> bytes:
+def _source_template(database: str, relation: Relation, version: int, generation: int) -> bytes:
+    behind_gap = b',"generation":%d' % generation if generation else b""
     db, schema, table = (
         _literal(string(name.encode())) for name in (database, relation.schema, relation.name)
     )
     return (
         b'{"connector":"carbon","db":%b,"schema":%b,"table":%b,"txId":%%d,"lsn":%%d,'
-        b'"commit_lsn":%%d,"ordinal":%%d,"schema_version":%d%%b}' % (db, schema, table, version)
+        b'"commit_lsn":%%d,"ordinal":%%d,"schema_version":%d%b%%b}'
+        % (db, schema, table, version, behind_gap)
     )
 
 

@@ -5,7 +5,8 @@ written (``capture.py``) and whether it may be gone on from (``resume.py``).
 
 A record is written in the same Kafka transaction as the events up to its position, so that one is
 never there without the other. It also carries what makes positions comparable: which database they
-are from and with which options the slot was read.
+are from and with which options the slot was read, and where changes are missing: a slot that lost
+changes is followed by another one, whose events are of the next generation.
 """
 
 import json
@@ -24,7 +25,54 @@ FORMAT_VERSION = 1
 NOTHING = Position(0, 0)
 """Before every position."""
 
+GAPS_KEPT = 20
+"""Newest gaps that a record names; the number of the newest one never starts again."""
+
 _LOOK_BACK_OFFSETS = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A place in the topics of a database where changes are missing for good.
+
+    Attributes:
+        generation: Number of the events behind it, whose ``source.generation`` it is.
+        after: Position of the last event before it.
+        captured_lsn: Everything whose commit record lies before this LSN is in the topics.
+        resumes_lsn: So is everything whose commit record lies at it or behind it.
+        reason: What became of the slot.
+        healed_at: When capture went on behind it, in epoch seconds.
+    """
+
+    generation: int
+    after: Position
+    captured_lsn: int
+    resumes_lsn: int
+    reason: str
+    healed_at: float
+
+    def encode(self) -> dict[str, Any]:
+        """Its part of a progress record."""
+        return {
+            "generation": self.generation,
+            "after": str(self.after),
+            "captured": format_lsn(self.captured_lsn),
+            "resumes": format_lsn(self.resumes_lsn),
+            "reason": self.reason,
+            "healed_at": self.healed_at,
+        }
+
+    @classmethod
+    def decode(cls, document: Mapping[str, Any]) -> Self:
+        """Read what ``encode`` wrote."""
+        return cls(
+            generation=document["generation"],
+            after=Position.parse(document["after"]),
+            captured_lsn=parse_lsn(document["captured"]),
+            resumes_lsn=parse_lsn(document["resumes"]),
+            reason=document["reason"],
+            healed_at=document["healed_at"],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +87,7 @@ class Progress:
         database_oid: Of the database in it.
         options: Options of START_REPLICATION, ``publication_names`` among them.
         ddl_topic_id: Of the topic that holds the schema versions events refer to.
+        gaps: The newest places where changes are missing, oldest first.
     """
 
     position: Position
@@ -48,10 +97,22 @@ class Progress:
     database_oid: int
     options: Mapping[str, str]
     ddl_topic_id: str
+    gaps: tuple[Gap, ...] = ()
+
+    @property
+    def generation(self) -> int:
+        """Number of the newest gap; 0 while nothing is missing.
+
+        Only a table of the same generation may merge the events that this progress covers.
+        """
+        return self.gaps[-1].generation if self.gaps else 0
 
     @property
     def commit_lsn(self) -> int:
-        """Kafka holds every transaction whose commit record lies before this LSN."""
+        """Kafka holds every transaction whose commit record lies before this LSN.
+
+        Those since the newest gap, if there is one.
+        """
         return max(self.position.commit_lsn, self.end_lsn)
 
     def encode(self) -> bytes:
@@ -65,6 +126,7 @@ class Progress:
             "database_oid": self.database_oid,
             "options": dict(self.options),
             "ddl_topic_id": self.ddl_topic_id,
+            "gaps": [gap.encode() for gap in self.gaps],
         }
         return json.dumps(document).encode()
 
@@ -87,6 +149,7 @@ class Progress:
                 database_oid=document["database_oid"],
                 options=document["options"],
                 ddl_topic_id=document["ddl_topic_id"],
+                gaps=tuple(Gap.decode(gap) for gap in document.get("gaps", ())),
             )
         except (KeyError, TypeError, ValueError) as broken:
             shown = value[:100].decode("utf-8", "replace")
@@ -100,7 +163,12 @@ def load_progress(endpoints: Endpoints, database: DatabaseSpec) -> Progress | No
         ProgressFormatError: It was written by another format version.
         StreamUnavailableError: Kafka does not answer (retryable).
     """
-    topic, bootstrap = progress_topic(database.name), endpoints.stream_bootstrap
+    return load_newest_progress(endpoints.stream_bootstrap, database.name)
+
+
+def load_newest_progress(bootstrap: str, database: str) -> Progress | None:
+    """As ``load_progress``, given Kafka's address and the logical name of the database."""
+    topic = progress_topic(database)
     try:
         state = load_topic_state(bootstrap, topic)
     except TopicMissingError:

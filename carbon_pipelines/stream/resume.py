@@ -7,6 +7,8 @@ The slot has to be ours already and acknowledged nothing yet, and the producer h
 over: only then is the newest progress the last word.
 """
 
+import logging
+import time
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
@@ -25,18 +27,33 @@ from carbon_pipelines.source.connection import SourceConnection, SourceIdentity,
 from carbon_pipelines.source.position import format_lsn, parse_lsn
 from carbon_pipelines.source.slot import observe_slot
 from carbon_pipelines.stream.consumer import load_topic_state
+from carbon_pipelines.stream.heal import behind_gap, plan_heal
 from carbon_pipelines.stream.pgoutput import OPTIONS
 from carbon_pipelines.stream.progress import NOTHING, Progress, load_progress
 from carbon_pipelines.stream.replication import ReplicationStream
 from carbon_pipelines.stream.topics import ddl_topic, progress_topic, topics_with_events
 
+_LOG = logging.getLogger(__name__)
+
 
 def load_resume_point(
-    connection: SourceConnection, endpoints: Endpoints, database: DatabaseSpec
+    connection: SourceConnection,
+    endpoints: Endpoints,
+    database: DatabaseSpec,
+    *,
+    healing: str | None = None,
 ) -> Progress:
     """The progress to go on from, as one of today's source; a beginning if there is none.
 
+    Args:
+        connection: To the source.
+        endpoints: Where the services are.
+        database: What is declared.
+        healing: What became of the slot before this one, if the setup has just replaced it: a gap
+            is then gone behind, and is part of the result, which has to be committed first.
+
     Raises:
+        SlotHealLimitError: There is a gap again, too soon.
         WrongDatabaseError: Another database answers behind the same name.
         TimelineDivergedError: A failover undid changes that Kafka holds.
         WalGapError: The slot starts past what Kafka holds.
@@ -71,14 +88,19 @@ def load_resume_point(
     end_lsn = progress.end_lsn
     if progress.timeline != identity.timeline:
         end_lsn = min(end_lsn, _timeline_switch(endpoints, database, progress, identity.timeline))
-    if slot.confirmed_flush_lsn > end_lsn:
+    found = replace(today, position=progress.position, end_lsn=end_lsn, gaps=progress.gaps)
+    if slot.confirmed_flush_lsn <= end_lsn:
+        return found
+    if healing is None:
         raise WalGapError(
             database.name,
             database.slot_name,
             confirmed=format_lsn(slot.confirmed_flush_lsn),
             captured=format_lsn(end_lsn),
         )
-    return replace(today, position=progress.position, end_lsn=end_lsn)
+    now = time.time()
+    _LOG.warning("%s", plan_heal(database, found, reason=healing, now=now).describe())
+    return behind_gap(found, slot.confirmed_flush_lsn, reason=healing, now=now)
 
 
 def replication_options(database: DatabaseSpec) -> Mapping[str, str]:

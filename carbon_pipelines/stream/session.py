@@ -71,7 +71,10 @@ _HEARTBEAT = "SELECT pg_logical_emit_message(false, 'carbon', 'heartbeat')"
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """What one run did. ``position`` is what Kafka holds, ``events`` those of this run."""
+    """What one run did. ``position`` is what Kafka holds, ``events`` those of this run.
+
+    ``generation`` is the number of gaps in what Kafka holds.
+    """
 
     position: Position
     end_lsn: int
@@ -79,6 +82,7 @@ class Captured:
     transactions: int
     kafka_transactions: int
     seconds: float
+    generation: int
 
     @property
     def commit_lsn(self) -> int:
@@ -89,7 +93,7 @@ class Captured:
 class Session:
     """One run: the slot, the producer and what is not committed yet.
 
-    ``opened`` gives back in reverse order what it takes.
+    ``opened`` gives back in reverse order what it takes; ``healing`` is as in ``resume.py``.
     """
 
     def __init__(
@@ -98,6 +102,7 @@ class Session:
         endpoints: Endpoints,
         clock: Callable[[], float],
         opened: ExitStack,
+        healing: str | None = None,
     ) -> None:
         self._database, self._bootstrap = database, endpoints.stream_bootstrap
         self._dsn, self._clock = endpoints.source_dsn(database.name), clock
@@ -109,7 +114,9 @@ class Session:
         self._producer.take_over()
         self._control = connect(self._dsn)
         opened.callback(lambda: self._control.close())
-        self._committed: Progress = load_resume_point(self._control, endpoints, database)
+        self._committed: Progress = load_resume_point(
+            self._control, endpoints, database, healing=healing
+        )
         self._translator = Translator(
             database.slot_name,
             database.name,
@@ -118,11 +125,14 @@ class Session:
             self._producer.send,
             resume_after=self._committed.position,
             on_ignored=self._refuse_if_captured,
+            generation=self._committed.generation,
         )
         self._received, self._reply_requested = self._committed.end_lsn, False
         self._kafka_transactions, self._events_committed = 0, 0
         self._pending_since: float | None = None
         self._committed_at = self._acknowledged_at = self._heartbeat_at = clock()
+        if healing is not None and self._committed.generation:
+            self._commit()  # the gap is known before the first event behind it
 
     def run(self, stop: threading.Event, until_lsn: int | None) -> Captured:
         """Take messages until stopped or past ``until_lsn``; all that was taken is committed."""
@@ -226,6 +236,7 @@ class Session:
             transactions=self._translator.transactions,
             kafka_transactions=self._kafka_transactions,
             seconds=self._clock() - started,
+            generation=self._committed.generation,
         )
 
 

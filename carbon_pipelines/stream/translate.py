@@ -57,6 +57,7 @@ class Translator:
         *,
         resume_after: Position,
         on_ignored: Callable[[Relation], None],
+        generation: int = 0,
     ) -> None:
         """Begin before the first message.
 
@@ -68,6 +69,7 @@ class Translator:
             produce: Where events go.
             resume_after: Kafka holds everything up to and including this position.
             on_ignored: Called before the first row of a relation without a target is ignored.
+            generation: How many gaps lie before the stream.
         """
         self.commit_lsn, self.ordinal, self.end_lsn = 0, 0, 0
         self.in_transaction, self.events, self.transactions = False, 0, 0
@@ -76,6 +78,7 @@ class Translator:
         self._relations: dict[bytes, Relation] = {}
         self._encoders: dict[bytes, RelationEncoder | None] = {}
         self._passed, self._on_ignored = resume_after, on_ignored
+        self._generation = generation
         self._ignored: set[bytes] = set()
         self._xid, self._committed_at_ms, self._skip = 0, 0, 0
         self._handlers: dict[int, Callable[[bytes], None]] = {
@@ -234,7 +237,7 @@ class Translator:
         if target is None:
             return None
         known = self._versions.get(relation.oid)
-        return RelationEncoder(self._database, relation, target, known)
+        return RelationEncoder(self._database, relation, target, known, generation=self._generation)
 
     def _learn(self, history_row: Mapping[str, Any]) -> None:
         """Events of the relation that a row of the DDL history describes refer to it from now."""

@@ -86,7 +86,15 @@ def test_a_drain_gets_its_timeout_from_the_run_and_shows_where_kafka_stands(
 
     def drained(*_: object, timeout: timedelta) -> drain.Drained:
         timeouts.append(timeout)
-        return drain.Drained(Position(0x10, 1), marker_lsn=16, events=7, seconds=0.2, by="self")
+        return drain.Drained(
+            Position(0x10, 1),
+            marker_lsn=16,
+            events=7,
+            seconds=0.2,
+            by="self",
+            generation=1,
+            advice=("name it",),
+        )
 
     monkeypatch.setattr(drain, "drain", drained)
 
@@ -98,6 +106,8 @@ def test_a_drain_gets_its_timeout_from_the_run_and_shows_where_kafka_stands(
         "carbon/events": 7,
         "carbon/seconds": 0.2,
         "carbon/captured_by": "self",
+        "carbon/generation": 1,
+        "carbon/advice": ["name it"],
     }
 
 

@@ -48,6 +48,7 @@ class Pipeline:
     ) -> None:
         self.stack, self.name, self.dsn, self._lake = stack, source.name, source.dsn, lake
         self.tables: dict[str, TableSpec] = {}
+        self.heal_slots = True
         self.catalog: Catalog = open_catalog(self.endpoints.lake)
 
     def close(self) -> None:
@@ -63,7 +64,12 @@ class Pipeline:
     @property
     def database(self) -> DatabaseSpec:
         """The declaration with all tables so far."""
-        return DatabaseSpec(name=self.name, owner="team:tests", tables=tuple(self.tables.values()))
+        return DatabaseSpec(
+            name=self.name,
+            owner="team:tests",
+            heal_slots=self.heal_slots,
+            tables=tuple(self.tables.values()),
+        )
 
     def execute(self, *statements: str) -> None:
         """Run statements on the source, each its own transaction."""

@@ -364,6 +364,7 @@ def test_a_slot_created_again_by_someone_is_refused_and_starting_over_mends_it(
 ) -> None:
     pipeline.follow("t")
     slot = pipeline.database.slot_name
+    pipeline.heal_slots = False
     pipeline.execute(
         f"SELECT pg_drop_replication_slot('{slot}')",
         "UPDATE t SET n = 99 WHERE id = 9",

@@ -194,7 +194,16 @@ def test_another_database_behind_the_name_is_refused(streamed: Streamed):
         streamed.drain()
 
 
-def test_a_slot_created_again_is_a_gap_in_the_wal(streamed: Streamed):
+def declining(streamed: Streamed) -> Streamed:
+    """The same database, whose slot is not to be replaced by itself."""
+    declined = streamed.database.model_copy(update={"heal_slots": False})
+    return replace(streamed, database=declined)
+
+
+def test_a_slot_created_again_is_a_gap_in_the_wal_that_is_refused_if_so_declared(
+    streamed: Streamed,
+):
+    streamed = declining(streamed)
     with streamed.connect() as connection:
         slot = streamed.database.slot_name
         connection.execute("SELECT pg_drop_replication_slot(%s)", (slot,))
@@ -254,7 +263,8 @@ def test_a_timeline_that_is_no_ancestor_is_refused(
     assert followed.timeline == progress.timeline
 
 
-def test_a_slot_that_the_server_gave_up_is_refused(streamed: Streamed):
+def test_a_slot_that_the_server_gave_up_is_refused_if_so_declared(streamed: Streamed):
+    streamed = declining(streamed)
     with streamed.connect() as connection:
         connection.execute("ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'")
         connection.execute("SELECT pg_reload_conf()")

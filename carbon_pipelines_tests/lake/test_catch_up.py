@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from carbon_pipelines.errors import (
     CommitConflictError,
     SchemaVersionMissingError,
+    StreamGapError,
     UnrecordedShapeError,
+    WrongSourceError,
 )
-from carbon_pipelines.lake import catch_up, event_reading, schema_follow
+from carbon_pipelines.lake import catch_up, event_reading, gap, schema_follow
 from carbon_pipelines.lake.catch_up import CatchUp
 from carbon_pipelines.lake.event_reading import in_copy
 from carbon_pipelines.lake.merge import Merge
@@ -23,6 +25,7 @@ from carbon_pipelines.source.position import Position
 from carbon_pipelines.source.relation import SourceRelation
 from carbon_pipelines.source.visibility import Visibility
 from carbon_pipelines.stream.consumer import RawBatch, TopicState
+from carbon_pipelines.stream.progress import Gap, Progress
 from carbon_pipelines.stream.schemas import SchemaHistory
 from carbon_pipelines_tests.lake.local_lake import START, LocalLake, relation
 
@@ -55,6 +58,10 @@ def test_nothing_is_in_a_copy_that_the_stream_has_passed() -> None:
     assert in_copy(np.array([1, 2]), np.array([3, 4]), None).tolist() == [False, False]
 
 
+CAPTURED = Progress(Position(103, 1), 200, START.system_identifier, 1, 16384, {}, "ddl")
+GAP = Gap(1, Position(103, 1), 0x200, 0x900, "wal_removed", 0.0)
+
+
 class Stream:
     """A topic and the DDL topic as they would be read; ``None`` is a marker's offset."""
 
@@ -63,6 +70,7 @@ class Stream:
         self.history = [(Position(0, n), made) for n, made in enumerate(relations, start=1)]
         self.read_size = 3
         self.on_read: Callable[[int], None] = lambda _: None
+        self.captured = CAPTURED
 
     def put(self, lsn: int, op: str, *, ordinal: int = 1, **more: Any) -> None:
         xid, version = more.pop("xid", 900), more.pop("version", 1)
@@ -97,6 +105,7 @@ def stream(monkeypatch: pytest.MonkeyPatch) -> Stream:
     for module in (catch_up, schema_follow):
         monkeypatch.setattr(module, "load_topic_state", made.topic_state)
     monkeypatch.setattr(schema_follow, "load_schema_history", made.load_history)
+    monkeypatch.setattr(gap, "load_newest_progress", lambda _bootstrap, _database: made.captured)
     return made
 
 
@@ -451,3 +460,27 @@ def test_events_of_a_shape_that_nothing_tells_are_refused_by_name(
 
     assert refused.value.versions == (1,)
     assert lake.rows() == [(1, "copied")]
+
+
+@pytest.mark.parametrize("mode", ["mirror", "append"])
+def test_events_behind_a_gap_are_not_merged_and_the_error_says_what_is_missing(
+    lake: LocalLake, stream: Stream, mode: str
+) -> None:
+    stream.put(101, "c", after={"id": 2, "name": "behind"})
+    stream.captured = replace(CAPTURED, gaps=(GAP, replace(GAP, generation=2)))
+    lake.spec = lake.spec.model_copy(update={"mode": mode})
+    before = lake.fresh().metadata_location
+
+    with pytest.raises(StreamGapError, match="from 0/200 to 0/900 never reached") as error:
+        CatchUp(lake.catalog, lake.spec, "nowhere").run(lake.fresh(), lake.progress)
+
+    assert (error.value.held, error.value.found) == (0, 2)
+    assert ("not made unasked" in str(error.value)) == (mode == "append")
+    assert lake.fresh().metadata_location == before
+
+
+def test_events_of_another_server_are_not_merged(lake: LocalLake, stream: Stream) -> None:
+    stream.captured = replace(CAPTURED, system_identifier="7001")
+
+    with pytest.raises(WrongSourceError, match="captured from 7001"):
+        CatchUp(lake.catalog, lake.spec, "nowhere").run(lake.fresh(), lake.progress)

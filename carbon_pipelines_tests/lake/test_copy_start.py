@@ -10,7 +10,7 @@ from carbon_pipelines.source.copy import CtidRange
 from carbon_pipelines.source.position import Position
 from carbon_pipelines.source.visibility import Visibility
 from carbon_pipelines.stream.consumer import TopicState
-from carbon_pipelines.stream.progress import Progress
+from carbon_pipelines.stream.progress import Gap, Progress
 from carbon_pipelines_tests.lake.local_lake import relation, table_spec
 
 SHAPE = relation({"id": "int8", "name": "text"}, ["id"])
@@ -28,6 +28,7 @@ HALF = replace(
 )
 MOVED_TO_ANOTHER_SERVER = SourceIdentity("7001", 1, 5)
 FAILED_OVER = SourceIdentity("7000", 2, 5)
+BEHIND_GAP = replace(START.stream, gaps=(Gap(1, Position(90, 1), 100, 200, "it was dropped", 0.0),))
 
 
 def resumes(start: CopyStart, **more: Any) -> bool:
@@ -51,6 +52,7 @@ def test_a_copy_of_what_is_still_there_is_resumed() -> None:
         {"identity": FAILED_OVER},
         {"topic": replace(START.topic, topic_id="another")},
         {"topic": replace(START.topic, low=10, high=20)},
+        {"stream": BEHIND_GAP},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -79,3 +81,10 @@ def test_a_copy_stands_at_the_server_that_it_read_and_where_kafka_stood() -> Non
 
     assert (progress.position, progress.next_offset) == (Position(90, 1), 9)
     assert (progress.system_identifier, progress.timeline) == ("7000", 2)
+
+
+def test_a_copy_is_of_the_generation_that_the_capture_was_of_before_it_began() -> None:
+    start = replace(START, stream=BEHIND_GAP)
+
+    assert begin(start, [], schema_id=3).progress.generation == 1
+    assert begin(START, [], schema_id=3).progress.generation == 0

@@ -51,8 +51,9 @@ def observe_lag(database: DatabaseSpec, endpoints: "Endpoints") -> Observation:
             # no run would move it; and once it is released it is asked for without a wait
             lags.append(Lag(asset, behind=0, end=state.next_offset))
         else:
-            end = state.next_offset + state.lag_offsets
-            lags.append(Lag(asset, behind=state.lag_offsets, end=end))
+            # a gap that was healed moves the end too: no event has to come for it
+            end = state.next_offset + state.lag_offsets + state.gaps
+            lags.append(Lag(asset, behind=state.lag_offsets + state.gaps, end=end))
     return Observation(tuple(lags), tuple(errors))
 
 
@@ -73,4 +74,6 @@ def observe_wal(database: DatabaseSpec, endpoints: "Endpoints") -> Lag:
     if slot is None:
         return Lag(asset, behind=None, end=end)
     quiet = slot.held_by_carbon or slot.lag_bytes < QUIET_BYTES
-    return Lag(asset, behind=0 if quiet else slot.lag_bytes, end=end)
+    if slot.lost is None and quiet:
+        return Lag(asset, behind=0, end=end)
+    return Lag(asset, behind=max(slot.lag_bytes, 1), end=end)

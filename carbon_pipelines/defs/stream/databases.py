@@ -50,6 +50,8 @@ def stream_database(database: DatabaseSpec) -> dg.AssetsDefinition:
                 "carbon/events": facts.events,
                 "carbon/seconds": facts.seconds,
                 "carbon/captured_by": facts.by,
+                "carbon/generation": facts.generation,
+                **({"carbon/advice": list(facts.advice)} if facts.advice else {}),
             }
         )
 
