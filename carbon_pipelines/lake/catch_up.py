@@ -58,13 +58,13 @@ class CatchUp:
         """Merge events from ``progress`` to the topic's end, or those up to ``until_lsn``.
 
         Args:
-            table: As loaded, with the ``progress`` it carries.
+            table: As loaded.
+            progress: What it carries.
             until_lsn: Merge only events whose commit LSN is at most this.
 
         Raises:
             UnsupportedSchemaChangeError: A DDL cannot be followed; events before it are merged.
-            UnrecordedShapeError: A DDL was not recorded; likewise.
-            SourceTableReplacedError: Another table took the name; likewise.
+            UnrecordedShapeError, SourceTableReplacedError: Nor can this be; likewise.
             MalformedEnvelopeError: A message is no change event; nothing of its batch is merged.
             OffsetGapError, TopicReplacedError: Kafka no longer holds the next offset.
             StreamGapError, WrongSourceError: As ``check_generation``; nothing is merged.

@@ -35,6 +35,7 @@ PROGRESS = st.builds(
     relation_oid=st.integers(1, 2**32 - 1),
     ddl_offset=COUNTS,
     edge=st.none() | st.builds(CopyEdge, VISIBILITIES, LSNS),
+    generation=st.integers(0, 99),
 )
 
 
