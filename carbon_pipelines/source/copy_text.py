@@ -21,6 +21,7 @@ from carbon_pipelines.errors import CopyUnreadableError
 from carbon_pipelines.source.connection import SourceConnection
 
 BLOCK_BYTES = 4 << 20
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def copy_blocks(
@@ -71,6 +72,8 @@ def decode_block(
     Raises:
         CopyUnreadableError: A text is not UTF-8, or not what its type asks for.
     """
+    if block.startswith(_BYTE_ORDER_MARK):  # it is the first value's; Arrow skips one
+        block = _BYTE_ORDER_MARK + block
     try:
         table = pyarrow.csv.read_csv(
             pa.BufferReader(block),

@@ -2,6 +2,7 @@
 
 import io
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -48,6 +49,23 @@ def test_every_text_is_decoded_as_it_was(rows):
     types = {f"c{place}": pa.string() for place in range(len(rows[0]))}
     decoded = decode_block(written(rows), types, "public.trade")
     assert [tuple(row.values()) for batch in decoded for row in batch.to_pylist()] == rows
+
+
+def test_a_byte_order_mark_that_begins_a_block_is_the_first_values():
+    texts = ["\ufeffmarked", "\ufeff", "plain"]
+    for first in range(3):
+        (batch,) = decode_block(
+            "".join(f"{text}\n" for text in texts[first:]).encode(), {"c": pa.string()}, "public.t"
+        )
+        assert batch.column("c").to_pylist() == texts[first:]
+
+
+@given(st.lists(st.floats(width=32, allow_nan=False), min_size=1))
+def test_floats_of_32_bits_keep_every_bit(numbers):
+    texts = [np.format_float_positional(np.float32(n), trim="0") for n in numbers]
+    texts = [{"inf": "Infinity", "-inf": "-Infinity"}.get(text, text) for text in texts]
+    (batch,) = decode_block("\n".join([*texts, ""]).encode(), {"c": pa.float32()}, "public.t")
+    assert batch.column("c").to_numpy().tobytes() == np.array(numbers, np.float32).tobytes()
 
 
 def test_numbers_and_booleans_are_decoded_if_asked_for():
