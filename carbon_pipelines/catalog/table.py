@@ -28,6 +28,8 @@ _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 _TRANSFORM = re.compile(r"identity|year|month|day|hour|(bucket|truncate)\[[1-9][0-9]*\]")
 _DECIMAL = re.compile(r"decimal\(([0-9]{1,2}), ?([0-9]{1,2})\)")
 _LARGEST_PRECISION = 38  # Iceberg specification, primitive types
+TEXT_TYPE = "string"
+"""The declared type of a column that the lake keeps as PostgreSQL's own text."""
 
 
 class Contradiction(NamedTuple):
@@ -62,16 +64,18 @@ def _transform(value: object) -> object:
     raise mistake(reason)
 
 
-def _decimal(value: object) -> object:
-    """Accept only ``decimal(p,s)`` with p from 1 to 38 and s from 0 to p."""
-    if value is None:
+def _lake_type(value: object) -> object:
+    """Accept only ``string``, and ``decimal(p,s)`` with p from 1 to 38 and s from 0 to p."""
+    if value is None or value == TEXT_TYPE:
         return value
     found = _DECIMAL.fullmatch(value) if isinstance(value, str) else None
     if found is not None:
         precision, scale = int(found[1]), int(found[2])
         if 1 <= precision <= _LARGEST_PRECISION and scale <= precision:
             return f"decimal({precision},{scale})"
-    reason = "must be decimal(p,s) with p from 1 to 38 and s from 0 to p, like decimal(18,4)"
+    reason = (
+        "must be string, or decimal(p,s) with p from 1 to 38 and s from 0 to p, like decimal(18,4)"
+    )
     raise mistake(reason)
 
 
@@ -108,7 +112,7 @@ class ColumnSpec(Declared):
 
     classification: Literal["public", "internal", "confidential", "restricted"] | None = None
     protect: Literal["drop"] | None = None
-    type: Annotated[str | None, BeforeValidator(_decimal)] = None
+    type: Annotated[str | None, BeforeValidator(_lake_type)] = None
 
 
 class PartitionField(Declared):
@@ -160,6 +164,16 @@ class TableSpec(Declared):
     def dropped_columns(self) -> frozenset[str]:
         """Columns that never leave the source."""
         return frozenset(name for name, column in self.columns.items() if column.protect == "drop")
+
+    def declared_type(self, column: str) -> str | None:
+        """The lake's type of a column as declared: ``string``, ``decimal(p,s)`` or none."""
+        spec = self.columns.get(column)
+        return spec.type if spec else None
+
+    @property
+    def text_columns(self) -> frozenset[str]:
+        """Columns that are declared to be strings in the lake."""
+        return frozenset(name for name, column in self.columns.items() if column.type == TEXT_TYPE)
 
     @model_validator(mode="after")
     def _without_contradiction(self) -> Self:

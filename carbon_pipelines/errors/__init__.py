@@ -50,6 +50,7 @@ from carbon_pipelines.errors.embedded import (
     StateDamagedError,
 )
 from carbon_pipelines.errors.lake import (
+    ColumnRoleError,
     CommitConflictError,
     CommitUnknownError,
     LakeAuthenticationError,
@@ -131,6 +132,7 @@ __all__ = [
     "CaptureRunningError",
     "CarbonPipelinesError",
     "CatalogError",
+    "ColumnRoleError",
     "CommitConflictError",
     "CommitUnknownError",
     "CopyUnreadableError",

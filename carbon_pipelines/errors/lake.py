@@ -43,8 +43,20 @@ class UnsupportedTypeError(LakeError):
         self.type_name, self.column, self.table = type_name, column, table
         where = f"{table}.{column} has type {type_name}" if column else f"type {type_name}"
         super().__init__(
-            f"{where}, which has no Iceberg type. Nothing was created. Leave the column out with "
-            '"protect: drop" in its declaration, or cast it in the source.'
+            f"{where}, which has no Iceberg type. Nothing was created. Correct the column's "
+            'declared type, or leave the column out with "protect: drop" in its declaration.'
+        )
+
+
+class ColumnRoleError(LakeError):
+    """A column's type cannot be where the declaration has it: key, partitioning, sort order."""
+
+    def __init__(self, table: str, column: str, type_name: str, *, role: str, why: str) -> None:
+        self.table, self.column, self.type_name, self.role = table, column, type_name, role
+        super().__init__(
+            f"{table}.{column} is declared in {role}, but its type in the lake is {type_name}: "
+            f"{why}. Nothing was copied. Change the declaration: leave the column out there, or "
+            'keep it as text with "type: string" where its type allows that.'
         )
 
 
@@ -57,7 +69,8 @@ class UnrepresentableValueError(LakeError):
         super().__init__(
             f"column {column}: {shown!r} cannot be held exactly as {type_name}. The table stands "
             "before the batch with this value and nothing is lost. Declare a wider type for the "
-            'column ("type: decimal(p,s)") or correct the source, then run "carbon recopy".'
+            'column ("type: decimal(p,s)", or "type: string" for PostgreSQL\'s own text) or '
+            'correct the source, then restart a running capture and run "carbon recopy".'
         )
 
 

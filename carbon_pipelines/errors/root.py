@@ -75,6 +75,7 @@ CarbonPipelinesError                  (``retryable`` says whether the same call 
 │   ├── LakeUnavailableError          (retryable) the catalog or the object store does not answer
 │   ├── LakeAuthenticationError       the catalog or the object store refuses our credentials
 │   ├── UnsupportedTypeError          a PostgreSQL type has no Iceberg type
+│   ├── ColumnRoleError               a column's type cannot be in key, partitioning or order
 │   ├── UnrepresentableValueError     a value has no place in its column's type
 │   ├── UnsupportedSchemaChangeError  a DDL cannot be followed in place
 │   ├── ProtectedColumnMissingError   no column has a name that is declared "protect: drop"

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.json as pj
 
-from carbon_pipelines.errors import MalformedEnvelopeError
+from carbon_pipelines.errors import MalformedEnvelopeError, UnrepresentableValueError
 from carbon_pipelines.lake.arrow import compute as pc
 from carbon_pipelines.stream.consumer import RawBatch
 
@@ -156,7 +156,7 @@ class EnvelopeReader:
         rows: list[dict[str, Any]] = []
         for offset, value in zip(raw.offsets, raw.values, strict=True):
             try:
-                row = json.loads(value)
+                row = json.loads(value, parse_int=_integer)
                 rows.append({name: row.get(name) for name in self._schema.names})
             except (ValueError, TypeError, AttributeError) as error:
                 raise MalformedEnvelopeError(self._topic, 0, offset, str(error)) from error
@@ -238,17 +238,36 @@ class EnvelopeReader:
 
 
 def _with_numbers(row: dict[str, Any], after: pa.StructType) -> dict[str, Any]:
-    """The row with NaN and infinities, which JSON can only spell as text, turned into numbers."""
+    """The row with NaN and infinities, which JSON can only spell as text, turned into numbers.
+
+    Raises:
+        UnrepresentableValueError: An array that came as text is none that a list can hold.
+        ValueError: A list where the declaration asks for text.
+    """
     values = row.get("after")
     if not isinstance(values, dict):
         return row
-    fixed = {
-        field.name: _number(values.get(field.name))
-        if _is_float(field.type)
-        else values.get(field.name)
-        for field in after
+    return {
+        **row,
+        "after": {field.name: _fitting(values.get(field.name), field) for field in after},
     }
-    return {**row, "after": fixed}
+
+
+def _fitting(value: Any, field: pa.Field) -> Any:
+    if isinstance(value, str) and pa.types.is_list(field.type):
+        raise UnrepresentableValueError(field.name, "list", value)
+    if isinstance(value, list) and pa.types.is_string(field.type):
+        reason = (
+            f"{field.name} is declared a string, but was captured as a list; restart capture after "
+            "changing a declaration, and then re-copy the table"
+        )
+        raise ValueError(reason)
+    return _number(value) if _is_float(field.type) else value
+
+
+def _integer(text: str) -> int | float:
+    """A JSON integer; the float -0 is spelled like one, and an int has no sign to keep."""
+    return -0.0 if text == "-0" else int(text)
 
 
 def _filtered(columns: pa.Table, mask: pa.Array) -> pa.Table:

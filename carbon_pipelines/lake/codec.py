@@ -177,8 +177,11 @@ def _decode_hex(values: pa.Array, column: str) -> pa.Array:
 
 def _decode_list(values: pa.Array, target: pa.ListType, column: str) -> pa.Array:
     if pa.types.is_string(values.type):
+        irregular = values.filter(pc.match_substring_regex(values, r"^(\[|\{\{)"))
+        if len(irregular):
+            raise UnrepresentableValueError(column, "list", str(irregular[0].as_py()))
         rows = [None if text is None else parse_array(text.encode()) for text in values.to_pylist()]
-        values = _lists_of_text(rows, column)
+        values = _lists_of_text(rows)
     lists: pa.ListArray = values
     flat = lists.flatten()
     offsets = np.zeros(len(lists) + 1, dtype=np.int32)
@@ -190,10 +193,8 @@ def _decode_list(values: pa.Array, target: pa.ListType, column: str) -> pa.Array
     return pa.ListArray.from_arrays(pa.array(offsets), elements, type=target, mask=mask)
 
 
-def _lists_of_text(rows: Sequence[Sequence[object] | None], column: str) -> pa.Array:
-    """Lists of PostgreSQL's element texts; a nested array has no place in a list column."""
-    if any(isinstance(item, list) for row in rows if row for item in row):
-        raise UnrepresentableValueError(column, "list", "an array of more than one dimension")
+def _lists_of_text(rows: Sequence[Sequence[object] | None]) -> pa.Array:
+    """Lists of PostgreSQL's element texts."""
     texts = [
         None if row is None else [None if item is None else _text(item) for item in row]
         for row in rows

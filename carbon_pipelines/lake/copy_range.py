@@ -11,6 +11,7 @@ from pyiceberg.manifest import DataFile
 from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.errors import KeyMissingError
 from carbon_pipelines.lake.codec import decode_text_batch
+from carbon_pipelines.lake.column_roles import check_roles
 from carbon_pipelines.lake.data_file import FileTarget
 from carbon_pipelines.lake.evolution import arrow_schema, captured_columns
 from carbon_pipelines.lake.partitions import PartitionedWriter
@@ -56,10 +57,12 @@ def check_identity(relation: SourceRelation, table: TableSpec) -> None:
 
     Raises:
         KeyMissingError: The owner dropped it.
+        ColumnRoleError: The declared key, partitioning or order asks too much of a type.
     """
     identity = relation.replica_identity
     if table.mode == "mirror" and not relation.identity_columns and identity != "f":
         raise KeyMissingError(relation.label, replica_identity=IDENTITIES[identity])
+    check_roles(relation, table)
 
 
 def _complete(batch: pa.RecordBatch, schema: pa.Schema) -> pa.Table:

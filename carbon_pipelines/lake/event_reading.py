@@ -153,7 +153,7 @@ class EventReading:
             topic = ddl_topic(self._spec.database)
             raise SchemaVersionMissingError(topic, [self._follower.version])
         columns = {
-            column.name: json_type(column.type)
+            column.name: json_type(column.type, self._spec.declared_type(column.name))
             for _, relation in sorted(self._follower.relations.items())
             for column in captured_columns(relation, self._spec)
         }

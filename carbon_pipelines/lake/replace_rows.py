@@ -173,8 +173,9 @@ class RowReplacement:
         start, topic = part.progress.next_offset, topic_of(self._spec)
         if start == end_offset:
             return
-        types = {c.name: json_type(c.type) for c in part.relation.columns}
-        key = {name: types[name] for name in self._spec.key}
+        types = {c.name: c.type for c in part.relation.columns}
+        declared = self._spec.declared_type
+        key = {name: json_type(types[name], declared(name)) for name in self._spec.key}
         reader = EnvelopeReader(topic, key, self._spec.key)
         for raw in read_batches(self._bootstrap, topic, start, end_offset):
             if not raw.values:

@@ -6,7 +6,7 @@ Source: PostgreSQL manual 8.5, DateStyle ISO; days are of the proleptic Gregoria
 
 import re
 
-_DATE = re.compile(r"(\d{4,6})-(\d\d)-(\d\d)")
+_DATE = re.compile(r"(\d{4,7})-(\d\d)-(\d\d)")
 _TIME = re.compile(r"(\d\d):(\d\d):(\d\d)(?:\.(\d{1,6}))?")
 _TIMESTAMP = re.compile(
     r"(\d{4,6}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d(?:\.\d{1,6})?)"
@@ -56,7 +56,11 @@ def parse_time(text: str) -> int | None:
 
 
 def parse_timestamp(text: str) -> int | None:
-    """Microseconds since 1970-01-01 00:00 (UTC where a zone offset is given), or ``None``."""
+    """Microseconds since 1970-01-01 00:00 (UTC where a zone offset is given), or ``None``.
+
+    PostgreSQL counts from 2000 and reaches the year 294276; 64 bits from 1970 end in January
+    294247, and their last number is infinity.
+    """
     if text in {"infinity", "-infinity"}:
         return MICROSECOND_INFINITY if text == "infinity" else -MICROSECOND_INFINITY
     match = _TIMESTAMP.fullmatch(text)
@@ -67,4 +71,6 @@ def parse_timestamp(text: str) -> int | None:
     if days is None or time is None:
         return None
     offset = int(match[4] or 0) * 3600 + int(match[5] or 0) * 60 + int(match[6] or 0)
-    return days * DAY_MICROSECONDS + time - (-offset if match[3] == "-" else offset) * 1_000_000
+    moment = days * DAY_MICROSECONDS + time
+    moment -= (-offset if match[3] == "-" else offset) * 1_000_000
+    return moment if abs(moment) < MICROSECOND_INFINITY else None

@@ -28,6 +28,7 @@ from pyiceberg.types import (
     UUIDType,
 )
 
+from carbon_pipelines.catalog.table import TEXT_TYPE
 from carbon_pipelines.errors import UnsupportedTypeError
 from carbon_pipelines.source.relation import SourceType
 
@@ -39,19 +40,21 @@ _PRIMITIVES: dict[str, PrimitiveType] = {
     "bool": BooleanType(),
     "float4": FloatType(),
     "float8": DoubleType(),
-    "text": StringType(),
-    "varchar": StringType(),
-    "bpchar": StringType(),
-    "char": StringType(),
-    "name": StringType(),
-    "json": StringType(),
-    "jsonb": StringType(),
     "date": DateType(),
     "time": TimeType(),
     "timestamp": TimestampType(),
     "timestamptz": TimestamptzType(),
     "uuid": UUIDType(),
     "bytea": BinaryType(),
+}
+_JSON: dict[str, pa.DataType] = {
+    "int2": pa.int64(),
+    "int4": pa.int64(),
+    "int8": pa.int64(),
+    "oid": pa.int64(),
+    "float4": pa.float32(),  # by way of a double, a few would be rounded twice
+    "float8": pa.float64(),
+    "bool": pa.bool_(),
 }
 _DECLARED = re.compile(r"decimal\((\d{1,2}),\s*(\d{1,2})\)")
 MAX_DECIMAL_PRECISION = 38
@@ -76,29 +79,48 @@ _ARROW: dict[type[IcebergType], pa.DataType] = {
 def iceberg_type(source: SourceType, declared: str | None = None) -> IcebergType:
     """The Iceberg type that holds ``source`` exactly; element ids of lists are placeholders (-1).
 
+    A type without one of its own is a string: PostgreSQL's own text of the value.
+
     Args:
         source: The column's type, domains resolved.
-        declared: ``decimal(p,s)`` for an unbounded numeric, from the table's declaration.
+        declared: From the table's declaration: ``string`` for PostgreSQL's text, or
+            ``decimal(p,s)`` for an unbounded numeric.
 
     Raises:
-        UnsupportedTypeError: The type has no mapping.
+        UnsupportedTypeError: A pseudo-type, or the declared type is no other form of this one.
     """
-    if source.element is not None:
-        return ListType(-1, iceberg_type(source.element, declared), element_required=False)
-    if source.kind == "e":
+    if source.kind == "p":
+        raise UnsupportedTypeError(source.name)
+    if declared is not None and not _may_declare(source, declared):
+        raise UnsupportedTypeError(f"{source.name} declared as {declared}")
+    if declared == TEXT_TYPE:
+        return StringType()
+    if source.element is not None and source.is_list:
+        kind = iceberg_type(source.element, declared)
+        # an array of a domain over an array: lists in lists are text
+        kind = StringType() if isinstance(kind, ListType) else kind
+        return ListType(-1, kind, element_required=False)
+    if not source.is_built_in:
         return StringType()
     if source.base_name == "numeric":
         return _numeric(source, declared)
-    if source.kind == "b" and source.base_name in _PRIMITIVES:
-        return _PRIMITIVES[source.base_name]
-    raise UnsupportedTypeError(source.name)
+    return _PRIMITIVES.get(source.base_name, StringType())
+
+
+def _may_declare(source: SourceType, declared: str) -> bool:
+    """Numbers, booleans and bytea have no value that their own type cannot hold, and no text."""
+    if declared == TEXT_TYPE:
+        is_bytea = source.is_built_in and source.base_name == "bytea"
+        return not is_bytea and (source.is_list or json_type(source) == pa.string())
+    element = source.element if source.element is not None and source.is_list else source
+    return element.is_built_in and element.base_name == "numeric"
 
 
 def _numeric(source: SourceType, declared: str | None) -> PrimitiveType:
     if declared is not None:
         match = _DECLARED.fullmatch(declared)
         if match is None:
-            raise UnsupportedTypeError(declared)
+            raise UnsupportedTypeError(f"{source.name} declared as {declared}")
         return DecimalType(int(match[1]), int(match[2]))
     if source.typmod < 0:
         return StringType()
@@ -121,23 +143,20 @@ def arrow_type(iceberg: IcebergType) -> pa.DataType:
     return _ARROW[type(iceberg)]
 
 
-def json_type(source: SourceType) -> pa.DataType:
-    """The Arrow type of a value as it stands in an envelope (numbers, booleans, lists or text)."""
-    if source.element is not None:
-        return pa.list_(json_type(source.element))
-    if source.kind == "b" and source.base_name in {"int2", "int4", "int8", "oid"}:
-        return pa.int64()
-    if source.kind == "b" and source.base_name in {"float4", "float8"}:
-        return pa.float64()
-    if source.kind == "b" and source.base_name == "bool":
-        return pa.bool_()
-    return pa.string()
+def json_type(source: SourceType, declared: str | None = None) -> pa.DataType:
+    """The Arrow type of a value as it stands in an envelope (numbers, booleans, lists or text).
+
+    A column that is declared a string is one there too.
+    """
+    if declared == TEXT_TYPE:
+        return pa.string()
+    if source.element is not None and source.is_list:
+        kind = json_type(source.element)
+        return pa.list_(pa.string() if pa.types.is_list(kind) else kind)
+    return _JSON.get(source.base_name, pa.string()) if source.is_built_in else pa.string()
 
 
 def copy_type(source: SourceType) -> pa.DataType | None:
     """The type that COPY's csv can be read in directly, or ``None`` for text."""
-    return (
-        None
-        if source.element is not None or json_type(source) == pa.string()
-        else json_type(source)
-    )
+    kind = json_type(source)
+    return None if pa.types.is_list(kind) or kind == pa.string() else kind

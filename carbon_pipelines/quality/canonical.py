@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from carbon_pipelines.catalog.table import TEXT_TYPE
 from carbon_pipelines.lake.arrow import compute as pc
 from carbon_pipelines.source.array_text import parse_array
 from carbon_pipelines.source.relation import SourceColumn, SourceType
@@ -38,8 +39,9 @@ _DUCKDB_TYPES = {
 }
 _TEXT = "VARCHAR"
 _DECLARED_DECIMAL = re.compile(r"decimal\((\d+),\s*(\d+)\)")
-_NESTED_ARRAY = "\x00nested"
-"""Stands for an array inside an array, which a list column cannot hold: no element equals it."""
+NO_LIST = "\x00array"
+"""Stands for an array of several dimensions or with another lower bound than 1, which a list column
+cannot hold: no element equals it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,18 +92,21 @@ class ComparedColumn:
 
 def compared_column(column: SourceColumn, declared: str | None = None) -> ComparedColumn:
     """How ``column`` is compared; ``declared`` is its type in the declaration, if any."""
-    element = column.type.element or column.type
-    scale = _DECLARED_DECIMAL.fullmatch(declared)[2] if declared and element.typmod < 0 else None  # type: ignore[index]
+    if declared == TEXT_TYPE:
+        return ComparedColumn(column.name, _TEXT)
+    is_array = column.type.element is not None and column.type.is_list
+    element = (column.type.element if is_array else None) or column.type
+    decimal = _DECLARED_DECIMAL.fullmatch(declared) if declared and element.typmod < 0 else None
     return ComparedColumn(
         name=column.name,
         element=_element_type(element, declared),
-        is_array=column.type.element is not None,
-        declared_scale=None if scale is None else int(scale),
+        is_array=is_array,
+        declared_scale=int(decimal[2]) if decimal else None,
     )
 
 
 def _element_type(source: SourceType, declared: str | None) -> str:
-    if source.kind not in {"b", "d"}:
+    if not source.is_built_in:
         return _TEXT
     if source.base_name == "numeric":
         return _decimal_type(source.typmod, declared)
@@ -181,10 +186,8 @@ def text_lists(values: pa.StringArray) -> pa.ListArray:
 def _elements(text: str | None) -> list[str | None] | None:
     if text is None:
         return None
-    return [_element(item) for item in parse_array(text.encode())]
-
-
-def _element(item: object) -> str | None:
-    if isinstance(item, bytes):
-        return item.decode()
-    return None if item is None else _NESTED_ARRAY if isinstance(item, list) else str(item)
+    if text[0] == "[" or text[1] == "{":
+        return [NO_LIST]
+    return [
+        item.decode() if isinstance(item, bytes) else None for item in parse_array(text.encode())
+    ]

@@ -17,12 +17,19 @@ import pyarrow as pa
 from carbon_pipelines.catalog.database import DatabaseSpec
 from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.embedded.endpoints import Endpoints
-from carbon_pipelines.errors import RepairRefusedError, StateMissingError, TableMovedError
+from carbon_pipelines.errors import (
+    RepairRefusedError,
+    StateMissingError,
+    TableMovedError,
+    UnrepresentableValueError,
+)
+from carbon_pipelines.lake.arrow import compute as pc
 from carbon_pipelines.lake.codec import decode_column
 from carbon_pipelines.lake.connection import load_table, open_catalog
 from carbon_pipelines.lake.evolution import arrow_schema
 from carbon_pipelines.lake.merge import MergeHooks
 from carbon_pipelines.lake.replace_rows import KnownRows, Replaced, RowReplacement, distinct_keys
+from carbon_pipelines.quality.canonical import NO_LIST
 from carbon_pipelines.quality.drilldown import Difference
 from carbon_pipelines.quality.reconcile import verify_table
 from carbon_pipelines.quality.verification import (
@@ -197,7 +204,9 @@ def _known_rows(rows: DifferingRows, table: TableSpec, schema: pa.Schema) -> Kno
 
 def _typed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
     fields = [schema.field(name) for name in rows.column_names]
-    arrays = [
-        decode_column(rows.column(f.name).combine_chunks(), f.type, column=f.name) for f in fields
-    ]
+    columns = {field.name: rows.column(field.name).combine_chunks() for field in fields}
+    for name, values in columns.items():
+        if pa.types.is_list(values.type) and pc.any(pc.equal(values.flatten(), NO_LIST)).as_py():
+            raise UnrepresentableValueError(name, "list", "an array that is more than one list")
+    arrays = [decode_column(columns[field.name], field.type, column=field.name) for field in fields]
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields))

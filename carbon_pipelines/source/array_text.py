@@ -15,6 +15,11 @@ _TOKEN_BOX = re.compile(rb'([{};])|"((?:[^"\\]|\\.)*)"|([^{};"]+)', re.DOTALL)
 _TOKEN_COMMA = re.compile(rb'([{},])|"((?:[^"\\]|\\.)*)"|([^{},"]+)', re.DOTALL)
 
 
+def is_one_list(text: bytes) -> bool:
+    """Whether an array has one dimension that counts from 1 (or is empty): all a list can hold."""
+    return not text.startswith((b"[", b"{{"))
+
+
 def parse_array(text: bytes, *, delimiter: bytes = b",") -> list[ArrayElement]:
     """Split an array's text into its elements.
 

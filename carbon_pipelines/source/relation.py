@@ -101,6 +101,27 @@ class SourceType:
     element: "SourceType | None" = None
     labels: tuple[tuple[int, str], ...] = ()
 
+    @property
+    def is_built_in(self) -> bool:
+        """Whether this is a base type of PostgreSQL's own, so that ``base_name`` says all of it.
+
+        Sessions of ours have pg_catalog alone in their search_path: the name of every other type
+        carries its schema, whatever built-in type it is named like.
+        """
+        return self.kind == "b" and "." not in self.name
+
+    @property
+    def is_list(self) -> bool:
+        """Whether this is an array whose text can be split into its elements, at commas.
+
+        Only base types choose another delimiter. Of PostgreSQL's own, box does (``;``); of an
+        extension's we do not know (PostGIS has ``:``), so their arrays are one text.
+        """
+        element = self.element
+        return element is not None and (
+            element.kind != "b" or (element.is_built_in and element.base_name != "box")
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class SourceColumn:

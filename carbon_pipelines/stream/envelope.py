@@ -45,6 +45,8 @@ class Target:
     label: str
     key: tuple[str, ...] = ()
     dropped: frozenset[str] = frozenset()
+    texts: frozenset[str] = frozenset()
+    """Columns that are declared strings."""
     is_history: bool = False
 
 
@@ -97,7 +99,7 @@ class RelationEncoder:
         self.version = UNRECORDED if self.sealed else version
         dropped = sent if self.sealed else target.dropped
         types = {column.name: column.type for column in known.columns} if known is not None else {}
-        self.read_row = _compile_reader(_compile_columns(relation, dropped, types))
+        self.read_row = _compile_reader(_compile_columns(relation, dropped, target.texts, types))
         key = () if self.sealed else _key_columns(relation, target)
         self.key_of = _sealed_key if self.sealed else _compile_key(relation, key)
         self.missing_in_old_key = tuple(c.name for c in key if not c.in_identity)
@@ -149,7 +151,10 @@ def _version(relation: Relation, known: SourceRelation | None) -> int:
 
 
 def _compile_columns(
-    relation: Relation, dropped: frozenset[str], types: dict[str, SourceType]
+    relation: Relation,
+    dropped: frozenset[str],
+    texts: frozenset[str],
+    types: dict[str, SourceType],
 ) -> tuple[_Column, ...]:
     columns: list[_Column] = []
     comma = b""
@@ -158,7 +163,8 @@ def _compile_columns(
             columns.append(_Column(b"", _nothing, b"", b""))
             continue
         name = b"%b%b:" % (comma, string(column.name.encode()))
-        encoding = value_encoding(_type_of(column, types))
+        as_text = column.name in texts
+        encoding = value_encoding(_type_of(column, types), as_text=as_text)
         columns.append(_Column(name, encoding.encode, NULL, encoding.unavailable))
         comma = b","
     return tuple(columns)

@@ -4,17 +4,19 @@ What belongs here: which form each type has in an envelope, and the functions th
 does not: where the text comes from and what the column is called (``envelope.py``).
 
 Integers and floats are numbers, booleans are true and false, bytea is hex, arrays are arrays, and
-every other type is a string with PostgreSQL's text. Types whose text can hold neither quote,
+every other type is a string with PostgreSQL's text. So is an array with more than one dimension or
+another lower bound than 1, which a JSON array cannot tell from others, and an array of which we do
+not know the delimiter (``SourceType.is_list``). Types whose text can hold neither quote,
 backslash nor control character are not searched for them: that search costs more than the rest.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from psycopg.postgres import types as builtin_types
 
-from carbon_pipelines.source.array_text import parse_array
+from carbon_pipelines.source.array_text import is_one_list, parse_array
 from carbon_pipelines.source.relation import SourceType
 
 NULL = b"null"
@@ -31,7 +33,6 @@ _PLAIN_TEXT = frozenset(
         *("inet", "cidr", "macaddr", "macaddr8", "bit", "varbit", "pg_lsn", "xid", "xid8"),
     }
 )
-_OTHER_DELIMITER = frozenset({"box"})  # its arrays are strings with PostgreSQL's text
 _NOT_FINITE = frozenset({b"NaN", b"Infinity", b"-Infinity"})
 _NEEDS_ESCAPE = re.compile(rb'["\\\x00-\x1f]')
 _ESCAPES = {bytes([code]): b"\\u%04x" % code for code in range(32)} | {
@@ -52,11 +53,16 @@ class ValueEncoding:
     unavailable: bytes
 
 
-def value_encoding(source_type: SourceType) -> ValueEncoding:
-    """The encoding of a type that is resolved to its base."""
-    if source_type.element is not None and source_type.element.base_name not in _OTHER_DELIMITER:
+def value_encoding(source_type: SourceType, *, as_text: bool = False) -> ValueEncoding:
+    """The encoding of a type that is resolved to its base.
+
+    Args:
+        source_type: The column's type.
+        as_text: The column is declared a string: its array is PostgreSQL's text as well.
+    """
+    if source_type.element is not None and source_type.is_list and not as_text:
         return ValueEncoding(_array_encoder(source_type.element), NULL)
-    encode = _scalar_encoder(source_type.base_name)
+    encode = _scalar_encoder(source_type)
     is_string = encode in (_quote, string, _bytea)
     return ValueEncoding(encode, UNAVAILABLE if is_string else NULL)
 
@@ -98,7 +104,10 @@ def _float(value: bytes) -> bytes:
 _boolean = {b"t": b"true", b"f": b"false"}.__getitem__
 
 
-def _scalar_encoder(base_name: str) -> Encode | None:
+def _scalar_encoder(source_type: SourceType) -> Encode | None:
+    if not source_type.is_built_in:
+        return string
+    base_name = source_type.base_name
     if base_name in _NUMBERS:
         return None
     if base_name in _FLOATS:
@@ -111,29 +120,25 @@ def _scalar_encoder(base_name: str) -> Encode | None:
 
 
 def _array_encoder(element: SourceType) -> Encode:
-    encode = _scalar_encoder(element.base_name)
+    encode = _scalar_encoder(element)
 
     def encode_array(text: bytes) -> bytes:
-        return _nested(parse_array(text), encode)
+        if not is_one_list(text):
+            return string(text)
+        return b"[%b]" % b",".join([_element(item, encode) for item in parse_array(text)])
 
     def encode_number_array(text: bytes) -> bytes:
-        if text.startswith(b"["):  # lower bounds, like [0:1]={1,2}
-            text = text[text.index(b"=") + 1 :]
+        if not is_one_list(text):
+            return string(text)
         return text.translate(_TO_JSON_ARRAY).replace(b"NULL", NULL)
 
     return encode_number_array if encode is None else encode_array
-
-
-def _nested(elements: Sequence[object], encode: Encode | None) -> bytes:
-    return b"[%b]" % b",".join([_element(element, encode) for element in elements])
 
 
 def _element(element: object, encode: Encode | None) -> bytes:
     match element:
         case None:
             return NULL
-        case list():
-            return _nested(element, encode)  # pyright: ignore[reportUnknownArgumentType]
         case bytes():
             return element if encode is None else encode(element)
         case _:

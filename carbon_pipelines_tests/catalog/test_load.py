@@ -92,8 +92,8 @@ def test_mistakes_deep_inside_name_their_own_line(tmp_path: Path) -> None:
         (
             "t.yaml",
             14,
-            "columns.amount.type: must be decimal(p,s) with p from 1 to 38 and s from 0 to p, like "
-            'decimal(18,4), not "decimal(39,2)"',
+            "columns.amount.type: must be string, or decimal(p,s) with p from 1 to 38 and s from "
+            '0 to p, like decimal(18,4), not "decimal(39,2)"',
         ),
     ]
 

@@ -5,7 +5,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from carbon_pipelines.errors import MalformedEnvelopeError
+from carbon_pipelines.errors import MalformedEnvelopeError, UnrepresentableValueError
 from carbon_pipelines.lake.change_batch import (
     CREATE,
     DELETE,
@@ -77,6 +77,36 @@ MALFORMED = {
     "no key in the row before a delete": event("d", before={"id": None}),
     "a value of another type": event("c", after={"id": "one"}),
 }
+
+
+@pytest.mark.parametrize("beside", [1.5, "NaN"])
+def test_a_negative_zero_keeps_its_sign_whatever_stands_beside_it(beside: Any) -> None:
+    zero = event("c", after={"id": 1, "price": None, "prices": []})
+    negative = json.dumps(zero).replace('null, "prices": []', '-0, "prices": [-0, 0]').encode()
+
+    batch = read(negative, event("c", after={"id": 2, "price": beside}))
+
+    first = batch.after.to_pylist()[0]
+    assert repr([first["price"], first["prices"]]) == "[-0.0, [-0.0, 0.0]]"
+
+
+def test_an_array_that_came_as_text_has_no_place_in_a_list() -> None:
+    with pytest.raises(UnrepresentableValueError, match=r"column prices: '\[0:1\]=\{1,2\}'"):
+        read(
+            event("c", after={"id": 1, "prices": [1]}),
+            event("c", after={"id": 2, "prices": "[0:1]={1,2}"}),
+        )
+
+
+def test_a_list_that_was_captured_before_its_column_was_declared_a_string_is_named() -> None:
+    columns = {"id": pa.int64(), "tags": pa.string()}
+
+    with pytest.raises(MalformedEnvelopeError, match="@11 is not a change event: tags is declared"):
+        read(
+            event("c", after={"id": 1, "tags": "{a}"}),
+            event("c", after={"id": 2, "tags": ["a"]}),
+            columns=columns,
+        )
 
 
 @pytest.mark.parametrize("name", MALFORMED)

@@ -16,6 +16,7 @@ from carbon_pipelines.lake.temporal import (
     parse_date,
     parse_timestamp,
 )
+from carbon_pipelines_tests.lake.local_lake import open_duckdb
 
 UTC = pa.timestamp("us", tz="UTC")
 
@@ -89,7 +90,7 @@ def test_infinite_dates_and_dates_outside_the_four_digit_years_are_days() -> Non
         "infinity",
         "-infinity",
         "4714-11-24 BC",
-        "294276-12-31",
+        "5874897-12-31",
         "0001-12-31 BC",
         "2024-02-29",
     ]
@@ -98,10 +99,43 @@ def test_infinite_dates_and_dates_outside_the_four_digit_years_are_days() -> Non
         DAY_INFINITY,
         -DAY_INFINITY,
         -2440588,
-        106762939,  # PostgreSQL: date - date "1970-01-01"
+        2145042905,  # PostgreSQL: date - date "1970-01-01"
         -719163,
         19782,
     ]
+
+
+@given(st.integers(-4713, 294246), st.integers(1, 12), st.integers(1, 28))
+def test_days_agree_with_duckdb_over_all_of_postgresqls_years(
+    year: int, month: int, day: int
+) -> None:
+    era = "" if year > 0 else " BC"
+    text = f"{year if year > 0 else 1 - year:04}-{month:02}-{day:02}"
+    date = f"{text} (BC)" if era else text
+    query = f"SELECT datediff('day', DATE '1970-01-01', DATE '{date}')"
+
+    assert (parse_date(text + era),) == open_duckdb().execute(query).fetchone()
+
+
+@given(st.lists(st.none() | st.times()))
+def test_times_keep_every_microsecond(values: list[dt.time | None]) -> None:
+    texts = [None if v is None else v.isoformat() for v in values]
+
+    assert decoded(texts, pa.time64("us")) == values
+
+
+ELEMENT = st.none() | st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=4)
+
+
+@given(st.lists(st.none() | st.lists(ELEMENT, max_size=4)))
+def test_arrays_of_text_keep_every_element(rows: list[list[str | None] | None]) -> None:
+    def spelled(element: str | None) -> str:
+        escaped = (element or "").replace("\\", "\\\\").replace('"', '\\"')
+        return "NULL" if element is None else f'"{escaped}"'
+
+    texts = [None if row is None else "{" + ",".join(map(spelled, row)) + "}" for row in rows]
+
+    assert decoded(texts, pa.list_(pa.field("element", pa.string()))) == rows
 
 
 @given(st.dates())
@@ -141,6 +175,10 @@ def test_text_arrays_keep_quotes_commas_and_the_word_null() -> None:
         ("123456789.00", pa.decimal128(8, 2)),
         ("24:00:00", pa.time64("us")),
         ("{{1,2},{3,4}}", pa.list_(pa.field("element", pa.int32()))),
+        ("[0:1]={1,2}", pa.list_(pa.field("element", pa.int32()))),
+        ("[1:1][2:2]={{a}}", pa.list_(pa.field("element", pa.string()))),
+        ("294247-01-10 04:00:54.775807", pa.timestamp("us")),
+        ("294276-12-31 23:59:59.999999+00", UTC),
         ("99999999999", pa.int32()),
         ("maybe", pa.bool_()),
     ],

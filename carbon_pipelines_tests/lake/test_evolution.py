@@ -70,9 +70,9 @@ def test_a_protected_column_has_no_place_in_the_table() -> None:
 
 
 def test_a_type_that_cannot_be_held_names_its_table_and_column() -> None:
-    odd = with_column(1, type=SourceType(600, -1, "point", "b", "point"))
+    odd = with_column(1, type=SourceType(2249, -1, "record", "p", "record"))
 
-    with pytest.raises(UnsupportedTypeError, match=r"market/t\.name has type point"):
+    with pytest.raises(UnsupportedTypeError, match=r"market/t\.name has type record"):
         plan_schema(odd, table_spec(["id"]))
 
 

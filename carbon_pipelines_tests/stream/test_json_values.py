@@ -69,8 +69,9 @@ def test_floats_are_numbers_and_the_rest_is_named(number: float):
         (2950, b"a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"),
         (3802, b'{"a": "b\\n"}', '{"a": "b\\n"}'),
         (1007, b"{1,NULL,-3}", [1, None, -3]),
-        (1007, b"[0:1]={1,2}", [1, 2]),
-        (1007, b"{{1,2},{3,4}}", [[1, 2], [3, 4]]),
+        (1007, b"[0:1]={1,2}", "[0:1]={1,2}"),
+        (1007, b"{{1,2},{3,4}}", "{{1,2},{3,4}}"),
+        (1009, b'[2:2]={"a\\"b"}', '[2:2]={"a\\"b"}'),
         (1007, b"{}", []),
         (1022, b"{1.5,NaN,NULL,-Infinity}", [1.5, "NaN", None, "-Infinity"]),
         (1000, b"{t,f,NULL}", [True, False, None]),
@@ -90,14 +91,42 @@ def test_an_array_of_text_is_the_same_list(elements: list[str | None]):
 
 
 @given(st.lists(st.lists(any_text, min_size=1, max_size=3), min_size=1, max_size=3))
-def test_an_array_of_arrays_is_the_same_list(elements: list[list[str]]):
-    assert encoded(1009, array_text(elements).encode()) == elements
+def test_an_array_of_arrays_is_its_text(elements: list[list[str]]):
+    text = array_text(elements)
+
+    assert encoded(1009, text.encode()) == text
 
 
 def test_an_unchanged_value_is_marked_where_the_column_is_a_string():
     forms = {oid: value_encoding(builtin_type(oid, -1)).unavailable for oid in (23, 16, 25, 1009)}
     marked = b'"__debezium_unavailable_value"'
     assert forms == {23: b"null", 16: b"null", 25: marked, 1009: b"null"}
+
+
+@pytest.mark.parametrize("name", ["int4", "bool", "inet", "bytea", "float8"])
+@pytest.mark.parametrize("kind", ["b", "c", "e"])
+def test_a_type_named_like_a_built_in_one_is_text(name: str, kind: str):
+    lookalike = SourceType(99_999, -1, f"public.{name}", kind, name, None)
+    encode = value_encoding(lookalike).encode
+    assert encode is not None
+    assert json.loads(encode(b'a"b')) == 'a"b'
+
+
+def test_an_array_of_an_extensions_base_type_is_its_text():
+    geometry = SourceType(99_999, -1, "public.geometry", "b", "geometry", None)
+    array = SourceType(99_998, -1, "public.geometry[]", "b", "_geometry", geometry)
+    encode = value_encoding(array).encode
+    assert encode is not None
+    assert json.loads(encode(b"{01:02}")) == "{01:02}"
+
+
+@pytest.mark.parametrize("oid", [1007, 1009, 1022])
+def test_an_array_that_is_declared_a_string_is_its_text(oid: int):
+    source_type = builtin_type(oid, -1)
+    assert source_type is not None
+    encode = value_encoding(source_type, as_text=True).encode
+    assert encode is not None
+    assert json.loads(encode(b"{1,NULL}")) == "{1,NULL}"
 
 
 def test_a_domain_over_an_integer_is_a_number():
