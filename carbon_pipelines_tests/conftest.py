@@ -7,7 +7,8 @@ import os
 import secrets
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,6 +79,13 @@ def trino(stack: Stack) -> Iterator[Cursor]:
 @pytest.fixture
 def source(stack: Stack) -> Iterator[SourceDatabase]:
     """A fresh, empty database; it and its replication slots are dropped after the test."""
+    with fresh_source(stack) as database:
+        yield database
+
+
+@contextmanager
+def fresh_source(stack: Stack) -> Generator[SourceDatabase]:
+    """What ``source`` is, for fixtures that several tests share."""
     name = f"source_{secrets.token_hex(4)}"
     yield SourceDatabase(name, stack.create_source_database(name))
     stack.up(silent)  # a crash test may have left PostgreSQL down

@@ -6,11 +6,10 @@ What belongs here: PostgreSQL attached through DuckDB's postgres extension, the 
 
 Only facts of representation are normalised (``_source_text``, ``_source_value``):
 
-* numeric without a bound: DuckDB reads it as DOUBLE, so PostgreSQL is asked for its text; where a
-  decimal is declared, that text is cast to it.
-* char(n): DuckDB's reader cuts the padding that PostgreSQL sends; it is asked for all of it.
-* oid: 64 bits, as the lake has it.
-* enum, json, jsonb and types that DuckDB does not know: PostgreSQL's text, which the lake keeps.
+* types that DuckDB does not read exactly (numeric without a bound, which it takes for DOUBLE; oid;
+  domains) or not at all: PostgreSQL is asked for its text, or that of each element of an array. It
+  is cast to the type of the lake's column where that is none of text.
+* floats: compared as text, which tells -0 from 0.
 
 Infinite dates and timestamps need nothing: both of DuckDB's readers give ``infinity``.
 """
@@ -39,6 +38,16 @@ _EXTENSIONS = {
     "avro": duckdb_extension_avro,
     "iceberg": duckdb_extension_iceberg,
     "postgres_scanner": duckdb_extension_postgres,
+}
+
+_TEXT_FORM = {
+    "datestyle": "ISO",
+    "intervalstyle": "postgres",
+    "timezone": "UTC",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    "lc_monetary": "C",
+    "search_path": "pg_catalog",
 }
 
 
@@ -130,7 +139,7 @@ def differences(endpoints: Endpoints, table: TableSpec, *, database: str | None 
             if name not in table.dropped_columns
         ]
         engine.execute(f"ATTACH '{_libpq(dsn)}' AS source (TYPE postgres, READ_ONLY)")
-        query = ", ".join(_source_text(name, kind) for name, kind in columns)
+        query = ", ".join(_source_text(name, kind, types.get(name)) for name, kind in columns)
         relation = f"{_quoted(table.source_schema)}.{_quoted(table.source_table)}"
         at_source = ", ".join(_source_value(name, kind, types.get(name)) for name, kind in columns)
         in_lake = ", ".join(_lake_value(name, types.get(name)) for name, _ in columns)
@@ -151,14 +160,20 @@ _EXACT = frozenset(
         *("date", "time", "timestamp", "timestamptz", "uuid", "bytea"),
     ]
 )
+_FLOATS = frozenset({"FLOAT", "DOUBLE", "FLOAT[]", "DOUBLE[]"})
 
 
 def _source_columns(dsn: str, table: TableSpec) -> list[tuple[str, str]]:
-    """Names, and the type's name with ``numeric`` apart from ``numeric(p,s)``."""
+    """Names, and the type's name: ``numeric(p,s)`` apart from those that DuckDB does not read (no
+    bound, or s not in 0 to p), ``!`` behind one that is not PostgreSQL's own.
+    """
     with psycopg.connect(dsn) as connection:
         rows = connection.execute(
             """SELECT a.attname, t.typname || CASE WHEN t.typname IN ('numeric', '_numeric')
-                                                     AND a.atttypmod >= 0 THEN '(p,s)' ELSE '' END
+                         AND a.atttypmod >= 0 AND (a.atttypmod - 4) & 1024 = 0
+                         AND (a.atttypmod - 4) & 1023 <= (a.atttypmod - 4) >> 16
+                         THEN '(p,s)' ELSE '' END
+                      || CASE WHEN t.typnamespace = 'pg_catalog'::regnamespace THEN '' ELSE '!' END
                FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
                WHERE a.attrelid = to_regclass(%s) AND a.attnum > 0 AND NOT a.attisdropped
                ORDER BY a.attnum""",
@@ -167,27 +182,53 @@ def _source_columns(dsn: str, table: TableSpec) -> list[tuple[str, str]]:
     return [(str(name), str(kind)) for name, kind in rows]
 
 
-def _source_text(name: str, kind: str) -> str:
+def _is_exact(kind: str) -> bool:
+    return kind.removeprefix("_") in _EXACT and kind != "_bytea"
+
+
+def _source_text(name: str, kind: str, lake_type: str | None) -> str:
     """What PostgreSQL is asked for: the value where DuckDB reads its type exactly, else text."""
     column = _quoted(name)
-    if kind in _EXACT or (kind.startswith("_") and kind[1:] in _EXACT):
+    if _is_exact(kind) and not (lake_type == "VARCHAR" and kind not in {"text", "varchar"}):
         return column
-    if kind == "bpchar":
-        return f"convert_from(bpcharsend({column}), 'UTF8') AS {column}"
-    return f"{column}::{'bigint' if kind == 'oid' else 'text'} AS {column}"
+    if lake_type is not None and lake_type.endswith("[]"):
+        item = f"{column}[i]"
+        element = f"encode({item}, 'hex')" if lake_type == "BLOB[]" else _output(item)
+        elements = f"ARRAY(SELECT {element} FROM generate_subscripts({column}, 1) i ORDER BY i)"
+        return f"CASE WHEN {column} IS NOT NULL THEN {elements} END AS {column}"
+    return f"{_output(column)} AS {column}"
+
+
+def _output(value: str) -> str:
+    """What the type's output function writes; a cast to text differs for inet, char(n) and bool.
+
+    Of a composite with nothing but NULLs, IS NOT NULL is false, this is not.
+    """
+    return f"CASE WHEN {value} IS DISTINCT FROM NULL THEN format('%s', {value}) END"
 
 
 def _source_value(name: str, kind: str, lake_type: str | None) -> str:
-    """The source's value; only an unbounded numeric is cast, and only to its declared decimal."""
+    """The source's value; what came as text is cast to the type that the lake has."""
     column = _quoted(name)
-    if kind == "numeric" and lake_type is not None and lake_type.startswith("DECIMAL"):
+    if lake_type in _FLOATS:
+        return f"{column}::{lake_type}::VARCHAR AS {column}"
+    texts = {None, "VARCHAR", "VARCHAR[]", "BLOB[]"}
+    if not _is_exact(kind) and lake_type not in texts:
         return f"{column}::{lake_type} AS {column}"
     return column
 
 
 def _lake_value(name: str, lake_type: str | None) -> str:
-    """The lake's value; a column that was added and never filled is not there yet."""
-    return _quoted(name) if lake_type is not None else f"NULL AS {_quoted(name)}"
+    """The lake's value; a column that was added and never filled is not there yet.
+
+    Floats are compared as text, for 0 and -0 are equal as numbers, and bytes in arrays as hex.
+    """
+    column = _quoted(name)
+    if lake_type in _FLOATS:
+        return f"{column}::VARCHAR AS {column}"
+    if lake_type == "BLOB[]":
+        return f"list_transform({column}, lambda item: lower(hex(item))) AS {column}"
+    return column if lake_type is not None else f"NULL AS {column}"
 
 
 def _quoted(name: str) -> str:
@@ -195,4 +236,6 @@ def _quoted(name: str) -> str:
 
 
 def _libpq(dsn: str) -> str:
-    return psycopg.conninfo.make_conninfo(dsn).replace("'", "''")
+    """With the settings under which PostgreSQL writes each value in one form."""
+    options = " ".join(f"-c {name}={value}" for name, value in _TEXT_FORM.items())
+    return psycopg.conninfo.make_conninfo(dsn, options=options).replace("'", "''")

@@ -9,7 +9,8 @@ import pwd
 import secrets
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,7 +73,14 @@ def declare(name: str, *key: str, **more) -> TableSpec:
 @pytest.fixture(scope="session", params=["18", "15"])
 def postgres(request: pytest.FixtureRequest) -> Iterator[Postgres]:
     """A server that nothing but the test session uses."""
-    if request.param == "15" and not DEBIAN_15.is_dir():
+    with running_postgres(request.param) as server:
+        yield server
+
+
+@contextmanager
+def running_postgres(version: str) -> Generator[Postgres]:
+    """A server of version 18 or 15; skips where there is none."""
+    if version == "15" and not DEBIAN_15.is_dir():
         pytest.skip("Debian's PostgreSQL 15 is not installed")
     user: pwd.struct_passwd | None = ensure_os_user(os.environ, lambda _line: None)
     with tempfile.TemporaryDirectory(prefix="carbon-postgres-") as directory:
@@ -81,7 +89,7 @@ def postgres(request: pytest.FixtureRequest) -> Iterator[Postgres]:
             directory=home / "postgres",
             log=home / "postgres.log",
             port=choose_port(set()),
-            binaries=DEBIAN_15 if request.param == "15" else find_binaries(),
+            binaries=DEBIAN_15 if version == "15" else find_binaries(),
             user=user,
             password=secrets.token_hex(8),
         )

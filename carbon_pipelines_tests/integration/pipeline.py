@@ -15,7 +15,7 @@ from pyiceberg.table import Table
 
 from carbon_pipelines.catalog.database import DatabaseSpec
 from carbon_pipelines.catalog.table import TableSpec
-from carbon_pipelines.embedded.endpoints import Endpoints, LakeEndpoint
+from carbon_pipelines.embedded.endpoints import Endpoints, LakeEndpoint, source_variable
 from carbon_pipelines.embedded.stack import Stack
 from carbon_pipelines.lake.connection import load_table, open_catalog
 from carbon_pipelines.lake.merge import MergeHooks
@@ -41,7 +41,7 @@ def declare(database: str, name: str, key: Sequence[str] = ("id",), **more: Any)
 
 
 class Pipeline:
-    """One database from PostgreSQL to the lake."""
+    """One database from PostgreSQL to the lake; the source may be another server's."""
 
     def __init__(
         self, stack: Stack, source: SourceDatabase, *, lake: LakeEndpoint | None = None
@@ -59,7 +59,8 @@ class Pipeline:
     def endpoints(self) -> Endpoints:
         """Where the services are now."""
         endpoints = self.stack.endpoints()
-        return endpoints if self._lake is None else replace(endpoints, lake=self._lake)
+        own = {source_variable(self.name): self.dsn}
+        return replace(endpoints, lake=self._lake or endpoints.lake, source_dsns=own)
 
     @property
     def database(self) -> DatabaseSpec:
