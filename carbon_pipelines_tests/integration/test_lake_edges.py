@@ -25,6 +25,7 @@ from carbon_pipelines.lake.staging import BRANCH
 from carbon_pipelines.lake.start_over import apply_start_over, plan_start_over
 from carbon_pipelines.stream.capture import Capture
 from carbon_pipelines_tests.conftest import SourceDatabase
+from carbon_pipelines_tests.integration.catalogs import both_catalogs, lake_of
 from carbon_pipelines_tests.integration.pipeline import Pipeline
 
 pytestmark = pytest.mark.integration
@@ -34,8 +35,10 @@ TABLE = "CREATE TABLE t (id bigint PRIMARY KEY, n int, doc text)"
 
 
 @pytest.fixture
-def pipeline(stack: Stack, source: SourceDatabase) -> Iterator[Pipeline]:
-    made = Pipeline(stack, source)
+def pipeline(
+    stack: Stack, source: SourceDatabase, request: pytest.FixtureRequest
+) -> Iterator[Pipeline]:
+    made = Pipeline(stack, source, lake=lake_of(request, stack))
     made.execute(TABLE, ROWS)
     made.declare("t")
     yield made
@@ -81,6 +84,7 @@ def test_a_table_added_while_a_writers_transaction_is_open_gets_all_its_rows(
     assert pipeline.differences("late") == 0
 
 
+@both_catalogs
 def test_a_first_copy_that_was_killed_resumes_and_publishes_nothing_before_it_is_whole(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,6 +211,7 @@ def test_a_primary_key_dropped_by_its_owner_stops_the_table_and_never_the_owner(
     assert pipeline.differences("t") == 0
 
 
+@both_catalogs
 @pytest.mark.filterwarnings("ignore:Merge on read is not yet supported:UserWarning")
 def test_a_foreign_overwrite_between_plan_and_commit_revives_and_doubles_nothing(
     pipeline: Pipeline,
@@ -227,6 +232,7 @@ def test_a_foreign_overwrite_between_plan_and_commit_revives_and_doubles_nothing
     assert pipeline.differences("t") == 0
 
 
+@both_catalogs
 def test_two_merges_of_the_same_events_apply_them_once(pipeline: Pipeline) -> None:
     pipeline.follow("t")
     pipeline.execute("INSERT INTO t VALUES (8001, 1, 'once')")
@@ -239,6 +245,7 @@ def test_two_merges_of_the_same_events_apply_them_once(pipeline: Pipeline) -> No
     assert pipeline.differences("t") == 0
 
 
+@both_catalogs
 def test_nothing_is_committed_when_the_position_is_unchanged(pipeline: Pipeline) -> None:
     pipeline.follow("t")
     before = pipeline.iceberg("t").metadata_location
@@ -250,6 +257,7 @@ def test_nothing_is_committed_when_the_position_is_unchanged(pipeline: Pipeline)
     assert pipeline.iceberg("t").metadata_location == before
 
 
+@both_catalogs
 def test_a_column_added_while_data_flows_is_filled_from_its_first_row_on(
     pipeline: Pipeline,
 ) -> None:
@@ -422,6 +430,7 @@ def test_a_mirror_is_not_copied_while_its_key_is_gone(pipeline: Pipeline) -> Non
     assert pipeline.differences("t") == 0
 
 
+@both_catalogs
 def test_a_copy_anew_follows_columns_dropped_renamed_and_retyped(pipeline: Pipeline) -> None:
     pipeline.follow("t")
     pipeline.execute(

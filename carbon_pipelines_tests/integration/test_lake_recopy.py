@@ -19,6 +19,7 @@ from carbon_pipelines.lake.staging import BRANCH
 from carbon_pipelines.stream.progress import Progress, load_progress
 from carbon_pipelines.stream.topics import progress_topic
 from carbon_pipelines_tests.conftest import SourceDatabase
+from carbon_pipelines_tests.integration.catalogs import both_catalogs, lake_of
 from carbon_pipelines_tests.integration.pipeline import Pipeline
 from carbon_pipelines_tests.lake.local_lake import last_sequence_numbers
 
@@ -27,11 +28,14 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture
 def pipeline(
-    stack: Stack, source: SourceDatabase, monkeypatch: pytest.MonkeyPatch
+    stack: Stack,
+    source: SourceDatabase,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> Iterator[Pipeline]:
     """A table of seven ranges."""
     monkeypatch.setattr(first_copy, "RANGE_BYTES", 8192 * 2)
-    made = Pipeline(stack, source)
+    made = Pipeline(stack, source, lake=lake_of(request, stack))
     made.execute(
         "CREATE TABLE t (id bigint PRIMARY KEY, n int, doc text)",
         "INSERT INTO t SELECT g, g % 10, 'row ' || g FROM generate_series(1, 2000) g",
@@ -108,6 +112,7 @@ def test_merges_while_a_copy_begins_keep_their_place_in_time(
     assert pipeline.differences("t") == 0
 
 
+@both_catalogs
 def test_a_copy_anew_ends_beside_a_loop_of_merges(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -107,20 +107,27 @@ def table_spec(key: Sequence[str], **more: Any) -> TableSpec:
     )
 
 
-def open_local(path: Path) -> Catalog:
+def open_local(path: Path, **properties: str) -> Catalog:
     """A catalog in memory, its tables under ``path``."""
-    return SqlCatalog("local", uri="sqlite://", warehouse=f"file://{path}/warehouse")
+    warehouse = f"file://{path}/warehouse"
+    return SqlCatalog("local", uri="sqlite://", warehouse=warehouse, **properties)
 
 
 class LocalLake:
     """One table and the events that go into it."""
 
     def __init__(
-        self, path: Path, columns: Mapping[str, str], key: Sequence[str], **more: Any
+        self,
+        path: Path,
+        columns: Mapping[str, str],
+        key: Sequence[str],
+        *,
+        catalog: Mapping[str, str] | None = None,
+        **more: Any,
     ) -> None:
         self.spec = table_spec(key, **more)
         self.relation = relation(columns, key)
-        self.catalog = open_local(path)
+        self.catalog = open_local(path, **(catalog or {}))
         self.table = create_table(self.catalog, self.spec, self.relation)
         self.progress = START
         self._ordinal = 0
