@@ -56,6 +56,14 @@ def _duration(value: object) -> object:
     return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 
+def _count(value: object) -> object:
+    """Accept a whole number from 1 on, written out or as a number."""
+    if re.fullmatch("[1-9][0-9]{0,3}", str(value)):
+        return int(str(value))
+    reason = "must be a whole number from 1 to 9999, like 3"
+    raise mistake(reason)
+
+
 def _transform(value: object) -> object:
     """Accept only the partition transforms of the Iceberg specification."""
     if isinstance(value, str) and _TRANSFORM.fullmatch(value):
@@ -134,7 +142,8 @@ class TableSpec(Declared):
 
     ``source_schema`` and ``source_table`` are spelled as in PostgreSQL and may hold any characters;
     ``name`` is the logical name, the same word in the topic's keys, the lake and Dagster.
-    ``freshness`` is the age a reader may count on.
+    ``freshness`` is the age a reader may count on. ``on_rewrite`` says what answers a DDL that has
+    no effect in place: a copy anew, at most ``recopies_per_hour`` times, or somebody's decision.
     """
 
     database: Word
@@ -148,6 +157,8 @@ class TableSpec(Declared):
     owner: Team
     freshness: Annotated[timedelta, BeforeValidator(_duration), Field(ge=timedelta(minutes=1))]
     description: Text
+    on_rewrite: Literal["recopy", "park"] = "recopy"
+    recopies_per_hour: Annotated[int, BeforeValidator(_count)] = 3
     columns: Mapping[Name, ColumnSpec] = Field(default_factory=dict[str, ColumnSpec])
 
     @property
@@ -213,6 +224,9 @@ def _contradictions(table: TableSpec) -> Iterator[Contradiction]:
                 yield Contradiction((place, index, "column"), reason)
             if field in declared[:index]:
                 yield Contradiction((place, index), f'repeats column "{field.column}"')
+    if table.on_rewrite == "park" and "recopies_per_hour" in table.model_fields_set:
+        reason = 'counts copies that "on_rewrite: park" never makes; remove one of the two'
+        yield Contradiction(("recopies_per_hour",), reason)
     for name, column in table.columns.items():
         if column.protect == "drop" and column.type is not None:
             reason = f'column "{name}" is dropped, so its type is never used; remove one of the two'

@@ -72,6 +72,7 @@ from carbon_pipelines.errors.lake import (
     WrongSourceError,
 )
 from carbon_pipelines.errors.parking import (
+    RecopyLimitError,
     TableNotCopiedError,
     TableNotParkedError,
     TableParkedError,
@@ -172,6 +173,7 @@ __all__ = [
     "ProtectedColumnMissingError",
     "PublicationConflictError",
     "QualityError",
+    "RecopyLimitError",
     "RelationRewrittenError",
     "RepairRefusedError",
     "ReplicationRefusedError",

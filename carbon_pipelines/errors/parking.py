@@ -38,3 +38,15 @@ class TableNotCopiedError(LakeError):
             f"{table} has no published copy in the lake yet. Nothing was changed. "
             f'"carbon sync {table}" copies it.'
         )
+
+
+class RecopyLimitError(LakeError):
+    """A table asks to be copied anew more often than its declaration allows."""
+
+    def __init__(self, table: str, limit: int, reason: str) -> None:
+        self.table, self.limit, self.reason = table, limit, reason
+        super().__init__(
+            f"{table} was copied anew by itself {limit} times within an hour and would have to be "
+            f"again: {reason} Readers keep the rows of the last copy. Find out what changes the "
+            'table so often, or raise "recopies_per_hour" in its declaration.'
+        )

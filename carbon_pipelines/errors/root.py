@@ -93,6 +93,7 @@ CarbonPipelinesError                  (``retryable`` says whether the same call 
 │   ├── TableMovedError               (retryable) rows read for a repair no longer fit the table
 │   ├── TableParkedError              a table stands still until it is released or copied anew
 │   ├── TableNotParkedError           a table to release is not parked
+│   ├── RecopyLimitError              a table would have to be copied anew once too often
 │   └── TableNotCopiedError           a table has no published copy yet
 ├── QualityError                      a comparison could not be made
 │   ├── NoConsistentPointError        (retryable) source and lake never stood at the same point

@@ -1,17 +1,18 @@
 """Bringing one branch of a table up to a point of its topic, batch by batch.
 
-What belongs here: the order of batches and of the progress after each. What does not: reading them
-(``event_reading.py``), what one batch does (``merge.py``) and the first copy (``first_copy.py``).
+What belongs here: the order of following the schema, reading and merging, and the progress after
+each batch. What does not: which events a batch has (``event_reading.py``), what it does
+(``merge.py``) and the first copy (``first_copy.py``).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 from pyiceberg.table.refs import MAIN_BRANCH
 
 from carbon_pipelines.catalog.table import TableSpec
-from carbon_pipelines.lake.event_reading import Begun, EventReading, Part, unseen
+from carbon_pipelines.lake.event_reading import EventReading, Part, unseen
 from carbon_pipelines.lake.gap import check_generation
 from carbon_pipelines.lake.merge import Merge, Merged, MergeHooks
 from carbon_pipelines.lake.schema_follow import SchemaFollower
@@ -22,7 +23,10 @@ from carbon_pipelines.stream.topics import check_topic, topic_of
 
 @dataclass(frozen=True, slots=True)
 class CaughtUp:
-    """What catching up did: counts over all its commits, and where the table stands."""
+    """What catching up did: counts over all its commits, and where the table stands.
+
+    ``schema_steps`` says which changes of columns were followed.
+    """
 
     progress: TableProgress
     table: Table
@@ -31,6 +35,7 @@ class CaughtUp:
     upserted_rows: int = 0
     deleted_rows: int = 0
     commits: int = 0
+    schema_steps: tuple[str, ...] = ()
 
 
 class CatchUp:
@@ -50,7 +55,7 @@ class CatchUp:
         hooks: MergeHooks | None = None,
     ) -> None:
         self._catalog, self._spec, self._bootstrap = catalog, table, bootstrap
-        self._merge = Merge(catalog, table, branch=branch, hooks=hooks)
+        self._branch, self._hooks = branch, hooks
 
     def run(
         self, table: Table, progress: TableProgress, *, until_lsn: int | None = None
@@ -69,29 +74,37 @@ class CatchUp:
             OffsetGapError, TopicReplacedError: Kafka no longer holds the next offset.
             StreamGapError, WrongSourceError: As ``check_generation``; nothing is merged.
         """
-        follower = SchemaFollower(self._catalog, self._spec, self._bootstrap, until_lsn)
-        table = follower.begin(table, progress)
+        follower = SchemaFollower(
+            self._catalog,
+            self._spec,
+            self._bootstrap,
+            progress,
+            until_lsn=until_lsn,
+            frozen=self._branch != MAIN_BRANCH,
+        )
+        follower.begin()
         topic = load_topic_state(self._bootstrap, topic_of(self._spec))
         check_topic(progress.topic_id, progress.cluster_id, topic)
         check_generation(self._spec, self._bootstrap, progress)
         done = CaughtUp(progress, table, topic)
-        reading = EventReading(self._spec, self._bootstrap, follower, until_lsn)
-        for part in reading.batches(Begun(table, progress, topic)):
+        reading = EventReading(self._spec, self._bootstrap, follower, progress, until_lsn)
+        for part in reading.parts(topic):
             done = self._apply(done, part, follower)
         if follower.version > done.progress.schema_version:
             done = self._apply(done, Part(None, done.progress.next_offset), follower)
         if follower.stop is not None and follower.stop.error is not None:
             raise follower.stop.error
-        return done
+        return replace(done, schema_steps=tuple(follower.steps))
 
     def _apply(self, done: CaughtUp, part: Part, follower: SchemaFollower) -> CaughtUp:
         """Merge one batch; without one, commit progress alone, so that reading comes to rest."""
         base = done.progress
         position = max(base.position, part.last or base.position)
         after = base.moved_to(position, part.next_offset, follower.version, follower.ddl_offset)
+        merge = Merge(self._catalog, follower.spec, branch=self._branch, hooks=self._hooks)
         if part.batch is None:
-            return _added(done, self._merge.record(base, after), after, 0)
-        merged = self._merge.apply(unseen(part.batch, base), base, after)
+            return _added(done, merge.record(base, after), after, 0)
+        merged = merge.apply(unseen(part.batch, base), base, after)
         return _added(done, merged, after, len(part.batch))
 
 

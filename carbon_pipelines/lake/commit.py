@@ -22,6 +22,7 @@ from pyiceberg.exceptions import (
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table, Transaction
 from pyiceberg.table.refs import MAIN_BRANCH
+from pyiceberg.table.update import UpdatesAndRequirements
 from sqlalchemy.exc import DBAPIError
 
 from carbon_pipelines.errors import CommitUnknownError, SequenceNumberError
@@ -53,10 +54,12 @@ def commit_files(
     *,
     branch: str = MAIN_BRANCH,
     schema: Schema | None = None,
+    first: UpdatesAndRequirements = ((), ()),
 ) -> Committed | None:
     """Commit ``changes``, planned on ``table`` as loaded, as one snapshot.
 
-    ``schema`` is that of the files, if it is not the table's current one.
+    ``schema`` is that of the files, if it is not the table's current one; ``first`` comes before
+    the snapshot in the same commit.
 
     Returns:
         What was committed, or ``None`` if another commit came first; then nothing of this is in the
@@ -69,6 +72,7 @@ def commit_files(
     """
     _check_sequence_number(table, branch)
     transaction = Transaction(table)
+    transaction._stage(*first)  # pyright: ignore[reportPrivateUsage]
     delta = RowDelta(transaction, changes, properties, branch, schema)
     snapshot_id, base = delta.snapshot_id, table.metadata_location
     delta.commit()

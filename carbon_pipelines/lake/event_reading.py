@@ -1,31 +1,26 @@
-"""Reading a topic into batches that can be merged, in step with the source's schema.
+"""Reading the events of one table from its topic, in step with its schema.
 
-What belongs here: which events may be merged now, dropping those that the table has already
-(restarted capture, first copy), and cutting batches of bounded size. What does not: merging them
-(``catch_up.py``) and what a message looks like (``change_batch.py``).
+What belongs here: cutting a topic into batches of bounded size, leaving out what the table has
+already (restarted capture, first copy), and choosing the schema version that each event is read
+with. What does not: what one batch does (``merge.py``) and when it is committed (``catch_up.py``).
+
+The events of one read are taken to be of one version, the newest seen, and decoded at once; where
+they are not, their positions and versions are read first and each run of a version by itself.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from pyiceberg.table import Table
 
 from carbon_pipelines.catalog.table import TableSpec
-from carbon_pipelines.errors import MalformedEnvelopeError, SchemaVersionMissingError
-from carbon_pipelines.lake.change_batch import (
-    DELETE,
-    ChangeBatch,
-    EnvelopeReader,
-    concat_batches,
-)
-from carbon_pipelines.lake.evolution import captured_columns
+from carbon_pipelines.errors import MalformedEnvelopeError
+from carbon_pipelines.lake.change_batch import DELETE, ChangeBatch, EnvelopeReader, concat_batches
 from carbon_pipelines.lake.schema_follow import SchemaFollower, Stop
 from carbon_pipelines.lake.state import CopyEdge, TableProgress
-from carbon_pipelines.lake.types import json_type
 from carbon_pipelines.source.position import Position
 from carbon_pipelines.stream.consumer import RawBatch, TopicState, read_batches
-from carbon_pipelines.stream.topics import ddl_topic, topic_of
+from carbon_pipelines.stream.topics import topic_of
 
 BATCH_EVENTS = 500_000
 """Events merged in one commit at most, unless one Kafka read brings a little more."""
@@ -34,51 +29,67 @@ BATCH_BYTES = 192 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
-    """What reading begins from: the table as loaded, what it carries, and its topic."""
-
-    table: Table
-    progress: TableProgress
-    topic: TopicState
-
-
-@dataclass(frozen=True, slots=True)
 class Part:
-    """Events to merge, if any, the offset to go on from, and the last position before it."""
+    """Events to merge, if any, the offset to go on from, and the last position before it.
+
+    ``unknown`` is the schema version that the event at ``next_offset`` names and nobody has read.
+    """
 
     batch: ChangeBatch | None
     next_offset: int
     last: Position | None = None
+    unknown: int | None = None
 
 
 class EventReading:
-    """Reads a topic into batches of bounded size, in step with the schema."""
+    """Reads a topic from ``progress`` to its end as it was asked for, or up to ``until_lsn``."""
 
     def __init__(
-        self, spec: TableSpec, bootstrap: str, follower: SchemaFollower, until_lsn: int | None
+        self,
+        spec: TableSpec,
+        bootstrap: str,
+        follower: SchemaFollower,
+        progress: TableProgress,
+        until_lsn: int | None,
     ) -> None:
-        self._spec, self._bootstrap, self._follower = spec, bootstrap, follower
-        self._until_lsn = until_lsn
-        self._below_edge = False
+        self._bootstrap, self._follower, self._progress = bootstrap, follower, progress
+        self._until_lsn, self._below_edge = until_lsn, progress.edge is not None
+        self._places = EnvelopeReader(topic_of(spec), {}, ())
+        self._version = progress.schema_version
 
-    def batches(self, begun: Begun) -> Iterator[Part]:
+    def parts(self, topic: TopicState) -> Iterator[Part]:
         """What to merge and commit, one after another; no batch for a tail that holds no event.
+
+        The schema is followed between two parts and never within one, so that all of a part has
+        the columns that the table has when it is merged.
+        """
+        start = self._progress.next_offset
+        while start < topic.high:
+            self._follower.ensure_known()
+            unknown = None
+            for part in self._parts(topic, start):
+                start, unknown = part.next_offset, part.unknown
+                if part.batch is not None or part.last is not None or unknown is None:
+                    yield part
+            if unknown is None:
+                return
+            self._follower.learn(unknown, self._position_at(topic, start))
+
+    def _parts(self, topic: TopicState, start: int) -> Iterator[Part]:
+        """Parts until the schema has to be followed.
 
         A batch that others follow does not end with a delete: it may be the first half of a key
         change, whose second half takes its unchanged values from the row that the first removes.
-        Both are in one Kafka transaction, so the topic's end never parts them.
+        Both are in one Kafka transaction and of one version, so neither the topic's end nor a
+        change of schema parts them.
         """
-        start, topic = begun.progress.next_offset, begun.topic
-        if start >= topic.high:
-            return
-        self._follower.ensure_known(begun.table, begun.progress)
-        self._below_edge = begun.progress.edge is not None
         parts: list[ChangeBatch] = []
         size_bytes, next_offset, passed = 0, start, start
         last: Position | None = None
+        unknown: int | None = None
         for raw in read_batches(self._bootstrap, topic.topic, start, topic.high):
-            part = self._read(raw, begun)
-            next_offset, last = part.next_offset, part.last or last
+            part = self._read(raw)
+            next_offset, last, unknown = part.next_offset, part.last or last, part.unknown
             if part.batch is not None:
                 parts.append(part.batch)
                 size_bytes += sum(map(len, raw.values))
@@ -91,77 +102,84 @@ class EventReading:
                     passed, size_bytes = full.next_offset, 0
                 parts = [] if held is None else [held]
         if parts:
-            yield Part(concat_batches(parts), next_offset, last)
-        elif next_offset > passed:
-            yield Part(None, next_offset, last)
+            yield Part(concat_batches(parts), next_offset, last, unknown)
+        elif next_offset > passed or unknown is not None:
+            yield Part(None, next_offset, last, unknown)
 
-    def _read(self, raw: RawBatch, begun: Begun) -> Part:
+    def _read(self, raw: RawBatch) -> Part:
         """The events of ``raw`` that may be merged, and where to go on from."""
         if not raw.values:
             return Part(None, raw.next_offset)
-        if self._follower.stop is not None or self._below_edge:
-            return self._read_by_place(raw, begun)
-        try:
-            batch = self._reader().read(raw)
-        except MalformedEnvelopeError:
-            if not self._learn(self._places().read(raw), begun):
-                raise
-            return self._read(raw, begun)
-        if self._learn(batch, begun):
-            return self._read(raw, begun)
-        end = end_of(batch, self._until_lsn, None)
-        next_offset = int(batch.offset[end]) if end < len(batch) else raw.next_offset
-        return Part(batch.slice(0, end) if end else None, next_offset, _last(batch, end))
+        normaliser = self._follower.normaliser
+        if self._follower.stop is None and not self._below_edge and normaliser.knows(self._version):
+            try:
+                batch = normaliser.read(raw, self._version)
+            except MalformedEnvelopeError:
+                return self._read_by_place(raw)
+            if (batch.schema_version == self._version).all():
+                end = end_of(batch, self._until_lsn, None)
+                return Part(batch.slice(0, end) if end else None, *_after(batch, end, raw))
+        return self._read_by_place(raw)
 
-    def _read_by_place(self, raw: RawBatch, begun: Begun) -> Part:
+    def _read_by_place(self, raw: RawBatch) -> Part:
         """Decode only what is to be merged: the other events' columns may be of other types."""
-        places = self._places().read(raw)
-        fresh = is_unseen(places, begun.progress)
-        if self._follower.stop is not None:
-            self._follower.stop_before_unrecorded(places, np.flatnonzero(fresh))
+        places = self._places.read(raw)
         end = end_of(places, self._until_lsn, self._follower.stop)
-        wanted = np.flatnonzero(fresh[:end])
-        if self._follower.stop is None and self._learn(places.slice(0, end), begun, wanted):
-            return self._read(raw, begun)
-        edge = begun.progress.edge
+        wanted = np.flatnonzero(is_unseen(places, self._progress)[:end])
+        unknown = self._first_unknown(places, wanted)
+        if unknown is not None:
+            end, wanted = unknown, wanted[wanted < unknown]
+        edge = self._progress.edge
         if edge is None or (end and int(places.commit_lsn[end - 1]) > edge.through_lsn):
             self._below_edge = False
-        next_offset = int(places.offset[end]) if end < len(places) else raw.next_offset
+        named = None if unknown is None else int(places.schema_version[unknown])
         if not len(wanted):
-            return Part(None, next_offset, _last(places, end))
-        usable = RawBatch(
-            [raw.values[index] for index in wanted],
-            [raw.offsets[index] for index in wanted],
-            raw.first_offset,
-            next_offset,
-        )
-        return Part(self._reader().read(usable), next_offset, _last(places, end))
+            return Part(None, *_after(places, end, raw), named)
+        batch = self._read_runs(raw, wanted, places.schema_version)
+        return Part(batch, *_after(places, end, raw), named)
 
-    def _learn(self, places: ChangeBatch, begun: Begun, wanted: np.ndarray | None = None) -> bool:
-        """Read the history again if ``wanted`` events have unknown versions; whether they had."""
-        wanted = np.arange(len(places)) if wanted is None else wanted
-        versions = set(np.unique(places.schema_version[wanted]).tolist())
-        if versions <= self._follower.relations.keys():
-            return False
-        self._follower.refresh(begun.table, begun.progress)
-        self._follower.check_known(versions)
-        self._follower.stop_before_unrecorded(places, wanted)
-        return True
+    def _first_unknown(self, places: ChangeBatch, wanted: np.ndarray) -> int | None:
+        knows = self._follower.normaliser.knows
+        versions = places.schema_version[wanted]
+        strange = [version for version in np.unique(versions).tolist() if not knows(version)]
+        if not strange:
+            return None
+        return int(wanted[np.flatnonzero(np.isin(versions, strange))[0]])
 
-    def _reader(self) -> EnvelopeReader:
-        if not self._follower.relations:
-            topic = ddl_topic(self._spec.database)
-            raise SchemaVersionMissingError(topic, [self._follower.version])
-        columns = {
-            column.name: json_type(column.type, self._spec.declared_type(column.name))
-            for _, relation in sorted(self._follower.relations.items())
-            for column in captured_columns(relation, self._spec)
-        }
-        return EnvelopeReader(topic_of(self._spec), columns, self._spec.key)
+    def _read_runs(self, raw: RawBatch, wanted: np.ndarray, versions: np.ndarray) -> ChangeBatch:
+        """Each run of events of one version by itself."""
+        named = versions[wanted]
+        runs = np.split(wanted, np.flatnonzero(np.diff(named)) + 1)
+        batches = [
+            self._follower.normaliser.read(_only(raw, run), int(versions[run[0]])) for run in runs
+        ]
+        self._version = int(named[-1])
+        return concat_batches(batches)
 
-    def _places(self) -> EnvelopeReader:
-        """Reads positions and versions alone."""
-        return EnvelopeReader(topic_of(self._spec), {}, ())
+    def _position_at(self, topic: TopicState, offset: int) -> Position:
+        """The position of the first event from ``offset`` on."""
+        for raw in read_batches(self._bootstrap, topic.topic, offset, topic.high, max_events=1):
+            if raw.values:
+                place = self._places.read(raw)
+                return Position(int(place.commit_lsn[0]), int(place.ordinal[0]))
+        return Position(0, 0)
+
+
+def _only(raw: RawBatch, indexes: Sequence[int] | np.ndarray) -> RawBatch:
+    if len(indexes) == len(raw.values):
+        return raw
+    return RawBatch(
+        [raw.values[index] for index in indexes],
+        [raw.offsets[index] for index in indexes],
+        raw.first_offset,
+        raw.next_offset,
+    )
+
+
+def _after(batch: ChangeBatch, end: int, raw: RawBatch) -> tuple[int, Position | None]:
+    """The offset to go on from after the first ``end`` events, and the last position before it."""
+    next_offset = int(batch.offset[end]) if end < len(batch) else raw.next_offset
+    return next_offset, _last(batch, end)
 
 
 def _hold_back(part: Part) -> tuple[Part | None, ChangeBatch | None]:

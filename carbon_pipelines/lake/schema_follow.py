@@ -1,26 +1,28 @@
 """Following the source's DDL at its place in the stream.
 
-What belongs here: reading the DDL history of one table, applying what can be followed in place, and
-saying where merging has to stop before what cannot. What does not: planning a change
-(``evolution.py``) and events (``catch_up.py``).
+What belongs here: reading the DDL history of one table, committing what can be followed in place,
+and saying where merging has to stop before what cannot. What does not: planning a change
+(``schema_change.py``), and reading events under it (``event_reading.py``, ``normalise.py``).
 
 The history is read whole, not only the versions that events name: a rewrite or a lost key between
 two rows of a table would otherwise go unseen. Its topic's end is asked for before the table's topic
 is, so every event below a DDL's position has been seen when the DDL is reached.
+
+The Iceberg table takes a change before the events that lie before it in the stream: those are read
+under the columns that the table has then, so what they say of a column that is no more is left out,
+and what they cannot say of a new one is what PostgreSQL shows for rows of that time.
 """
 
 from dataclasses import dataclass
 
-import numpy as np
 from pyiceberg.catalog import Catalog
-from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
 
 from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.errors import (
-    CommitConflictError,
     LakeError,
     ProtectedColumnMissingError,
+    RelationRewrittenError,
     SchemaVersionMissingError,
     SourceTableReplacedError,
     StateMissingError,
@@ -28,15 +30,17 @@ from carbon_pipelines.errors import (
     UnsupportedSchemaChangeError,
     UnsupportedTypeError,
 )
-from carbon_pipelines.lake.change_batch import ChangeBatch
-from carbon_pipelines.lake.connection import lake_errors, load_table
-from carbon_pipelines.lake.evolution import apply_change, plan_change
+from carbon_pipelines.lake.connection import load_table
+from carbon_pipelines.lake.normalise import Normaliser
+from carbon_pipelines.lake.present import present_spec
+from carbon_pipelines.lake.schema_change import plan_change
+from carbon_pipelines.lake.schema_commit import commit_change
 from carbon_pipelines.lake.state import TableProgress
 from carbon_pipelines.source.position import Position
 from carbon_pipelines.source.relation import SourceRelation
 from carbon_pipelines.stream.consumer import load_topic_state
 from carbon_pipelines.stream.envelope import UNRECORDED
-from carbon_pipelines.stream.schemas import SchemaHistory, load_schema_history
+from carbon_pipelines.stream.schemas import load_schema_history
 from carbon_pipelines.stream.topics import ddl_topic
 
 _REFUSALS = (
@@ -58,123 +62,139 @@ class Stop:
 class SchemaFollower:
     """The schema versions of one table, from its progress on.
 
+    Args:
+        until_lsn: A DDL above it is left for later.
+        frozen: A DDL that changes the table is refused: its files are not published yet.
+
     Attributes:
-        relations: Versions whose events can be decoded, the table's own included.
+        spec: The declaration under the names of the newest version followed.
         stop: The first DDL that is not followed, or event that cannot be, or ``None``.
         version: The newest version followed.
         ddl_offset: Offset of the DDL topic up to which everything was considered.
+        steps: What was changed, for people.
     """
 
     def __init__(
-        self, catalog: Catalog, table: TableSpec, bootstrap: str, until_lsn: int | None
+        self,
+        catalog: Catalog,
+        table: TableSpec,
+        bootstrap: str,
+        progress: TableProgress,
+        *,
+        until_lsn: int | None = None,
+        frozen: bool = False,
     ) -> None:
-        self._catalog, self._spec, self._bootstrap = catalog, table, bootstrap
-        self._until_lsn = until_lsn
-        self._history: SchemaHistory | None = None
-        self.relations: dict[int, SourceRelation] = {}
-        self.stop: Stop | None = None
-        self.version = 0
-        self.ddl_offset = 0
-
-    def begin(self, table: Table, progress: TableProgress) -> Table:
-        """Follow what happened since ``progress``; reads nothing where nothing did."""
+        self._catalog, self._declared, self._bootstrap = catalog, table, bootstrap
+        self._progress, self._until_lsn, self._frozen = progress, until_lsn, frozen
+        self._relations: dict[int, SourceRelation] = {}
+        self._normaliser: Normaliser | None = None
+        self.spec, self.stop = table, None
         self.version, self.ddl_offset = progress.schema_version, progress.ddl_offset
-        state = load_topic_state(self._bootstrap, ddl_topic(self._spec.database))
-        if state.high > progress.ddl_offset:
-            return self.refresh(table, progress)
-        return table
+        self.steps: list[str] = []
 
-    def refresh(self, table: Table, progress: TableProgress) -> Table:
-        """Read the history and evolve ``table`` through every version that can be followed."""
-        self._history = load_schema_history(self._bootstrap, self._spec.database)
+    stop: Stop | None
+
+    def begin(self) -> None:
+        """Follow what happened since the progress; reads nothing where nothing did."""
+        state = load_topic_state(self._bootstrap, ddl_topic(self._declared.database))
+        if state.high > self.ddl_offset:
+            self._refresh()
+
+    def ensure_known(self) -> None:
+        """Have at least the relation of the table's own version, to decode with."""
+        if not self._relations:
+            self._refresh()
+
+    @property
+    def normaliser(self) -> Normaliser:
+        """Reads events of every version that was followed.
+
+        Raises:
+            SchemaVersionMissingError: The DDL topic lacks the table's own version.
+        """
+        if self._normaliser is None:
+            self._require(self.version)
+            present = self._relations[self.version]
+            self._normaliser = Normaliser(self.spec, present, self._relations.values())
+        return self._normaliser
+
+    def learn(self, version: int, position: Position) -> None:
+        """Read the history again for the version that the event at ``position`` names.
+
+        Raises:
+            SchemaVersionMissingError: The DDL topic, just read, lacks it.
+        """
+        self._refresh()
+        if version == UNRECORDED:
+            before = Position(position.commit_lsn, position.ordinal - 1)
+            if self.stop is None or before < self.stop.position:
+                error = UnrecordedShapeError(self._declared.label, str(position))
+                self.stop = Stop(before, error)
+            return
+        if self.stop is None or position <= self.stop.position:
+            self._require(version)
+
+    def _require(self, version: int) -> None:
+        if version not in self._relations:
+            raise SchemaVersionMissingError(ddl_topic(self._declared.database), [version])
+
+    def _refresh(self) -> None:
+        """Read the history and follow every version that can be."""
+        history = load_schema_history(self._bootstrap, self._declared.database)
         self.stop = None
-        for position, relation in self._history.rows:
-            if relation.oid == progress.relation_oid and relation.version <= self.version:
-                self.relations[relation.version] = relation
-            elif self._concerns(relation, progress):
+        for position, relation in history.rows:
+            if relation.oid == self._progress.relation_oid and relation.version <= self.version:
+                self._relations[relation.version] = relation
+            elif self._concerns(relation):
                 if self._until_lsn is not None and position.commit_lsn > self._until_lsn:
                     self.stop = Stop(position, None)
-                    return table
+                    return
                 try:
-                    table = self._follow(table, relation, progress)
+                    self._follow(relation)
                 except _REFUSALS as refused:
                     self.stop = Stop(position, refused)
-                    return table
-        self.ddl_offset = self._history.next_offset
-        return table
+                    return
+        self._take_names()
+        self.ddl_offset = history.next_offset
 
-    def ensure_known(self, table: Table, progress: TableProgress) -> Table:
-        """Have at least the relation of the table's own version, to decode with."""
-        return table if self.relations else self.refresh(table, progress)
-
-    def check_known(self, versions: set[int]) -> None:
-        """Raise where the DDL topic, just read, lacks a version that events name."""
-        missing = sorted(versions - self.relations.keys() - {UNRECORDED})
-        if missing and self.stop is None:
-            raise SchemaVersionMissingError(ddl_topic(self._spec.database), missing)
-
-    def stop_before_unrecorded(self, places: ChangeBatch, wanted: np.ndarray) -> None:
-        """Stop before the first of the ``wanted`` events whose columns the history lacks."""
-        unrecorded = wanted[places.schema_version[wanted] == UNRECORDED]
-        if not len(unrecorded):
-            return
-        first = int(unrecorded[0])
-        position = Position(int(places.commit_lsn[first]), int(places.ordinal[first]))
-        before = Position(position.commit_lsn, position.ordinal - 1)
-        if self.stop is None or before < self.stop.position:
-            later = self._until_lsn is not None and position.commit_lsn > self._until_lsn
-            error = None if later else UnrecordedShapeError(self._spec.label, str(position))
-            self.stop = Stop(before, error)
-
-    def _concerns(self, relation: SourceRelation, progress: TableProgress) -> bool:
-        if relation.oid == progress.relation_oid:
+    def _concerns(self, relation: SourceRelation) -> bool:
+        if relation.oid == self._progress.relation_oid:
             return not relation.dropped
-        newer = relation.version > progress.schema_version
+        newer = relation.version > self._progress.schema_version
         return newer and self._has_declared_name(relation) and not relation.dropped
 
     def _has_declared_name(self, relation: SourceRelation) -> bool:
-        declared = (self._spec.source_schema, self._spec.source_table)
+        declared = (self._declared.source_schema, self._declared.source_table)
         return (relation.schema, relation.name) == declared
 
-    def _follow(self, table: Table, relation: SourceRelation, progress: TableProgress) -> Table:
-        if relation.oid != progress.relation_oid:
-            raise SourceTableReplacedError(self._spec.label, progress.relation_oid, relation.oid)
+    def _follow(self, relation: SourceRelation) -> None:
+        label = self._declared.label
+        if relation.oid != self._progress.relation_oid:
+            raise SourceTableReplacedError(label, self._progress.relation_oid, relation.oid)
         if not self._has_declared_name(relation):
             # capture goes by names: what happens under another one is not in the topic
             change = f"calls the table {relation.label}, so that changes of its rows go unseen"
-            raise UnsupportedSchemaChangeError(self._spec.label, change, relation.version)
-        previous = self.relations.get(self.version)
-        table = evolve_table(self._catalog, table, relation, self._spec, previous)
-        self.relations[relation.version] = relation
+            raise UnsupportedSchemaChangeError(label, change, relation.version)
+        before = self._relations.get(self.version)
+        spec = present_spec(self._declared, relation, [*self._relations.values(), relation])
+        change = plan_change(self._load(), relation, spec, before)
+        if change and self._frozen:
+            raise RelationRewrittenError(label, how="changed its columns")
+        if change:
+            commit_change(self._load(), label, change)
+            self.steps += change.steps
+        self._relations[relation.version] = relation
         self.version = relation.version
+        self._take_names()
+
+    def _take_names(self) -> None:
+        present = self._relations.get(self.version)
+        if present is not None:
+            self.spec = present_spec(self._declared, present, self._relations.values())
+        self._normaliser = None
+
+    def _load(self) -> Table:
+        table = load_table(self._catalog, self._declared.identifier)
+        if table is None:
+            raise StateMissingError(self._declared.label)
         return table
-
-
-def evolve_table(
-    catalog: Catalog,
-    table: Table,
-    relation: SourceRelation,
-    spec: TableSpec,
-    previous: SourceRelation | None,
-) -> Table:
-    """Make the table's schema hold rows of ``relation``, which comes after ``previous``.
-
-    A no-op where it does already.
-
-    The change is a metadata commit of its own, before the first rows that need it: without those
-    rows it only shows a column of NULLs, and it is planned from the table, so it happens once.
-    """
-    change = plan_change(table, relation, spec, previous)
-    if not change:
-        return table
-    with lake_errors(f"Iceberg table {spec.label}"):
-        transaction = table.transaction()
-        apply_change(transaction, change)
-        try:
-            transaction.commit_transaction()
-        except CommitFailedException as conflict:
-            raise CommitConflictError(spec.label, 1) from conflict
-    fresh = load_table(catalog, spec.identifier)
-    if fresh is None:
-        raise StateMissingError(spec.label)
-    return fresh

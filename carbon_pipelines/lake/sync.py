@@ -14,11 +14,12 @@ from pyiceberg.table import Table
 from carbon_pipelines.catalog.database import DatabaseSpec
 from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.embedded.endpoints import Endpoints
-from carbon_pipelines.errors import StreamGapError
+from carbon_pipelines.errors import CarbonPipelinesError, StreamGapError
+from carbon_pipelines.lake.automatic import ANSWERED, count_recopy
 from carbon_pipelines.lake.catch_up import CatchUp, CaughtUp
 from carbon_pipelines.lake.connection import lake_errors, load_table, open_catalog
 from carbon_pipelines.lake.delete_file import count_rows
-from carbon_pipelines.lake.first_copy import FirstCopy
+from carbon_pipelines.lake.first_copy import FirstCopied, FirstCopy
 from carbon_pipelines.lake.gap import check_generation
 from carbon_pipelines.lake.merge import MergeHooks
 from carbon_pipelines.lake.parking import (
@@ -28,6 +29,7 @@ from carbon_pipelines.lake.parking import (
     park_table,
     refuse_parked,
 )
+from carbon_pipelines.lake.recopy import recopy_table
 from carbon_pipelines.lake.state import TableProgress, load_progress
 from carbon_pipelines.source.position import Position
 from carbon_pipelines.stream.consumer import load_topic_state
@@ -47,6 +49,8 @@ class TableSynced:
         first_offset: Kafka offset that reading began at.
         last_offset: Offset before the one to read next.
         lag_offsets: Offsets of the topic not yet read, at the end.
+        recopied: Why the table was copied anew by itself, once for each time.
+        schema_steps: Changes of columns that were followed.
         progress: What snapshot ``snapshot_id`` carries.
         seconds_by_step: Wall seconds of "first_copy" and "merge".
     """
@@ -65,6 +69,8 @@ class TableSynced:
     row_count: int
     column_schema: tuple[tuple[str, str], ...]
     progress: TableProgress
+    recopied: tuple[str, ...] = ()
+    schema_steps: tuple[str, ...] = ()
     seconds_by_step: Mapping[str, float] = field(default_factory=dict[str, float])
 
     @property
@@ -100,9 +106,10 @@ def sync_table(
 ) -> TableSynced:
     """Copy the table if it has no copy, then merge what its topic holds now.
 
-    A table that cannot go on is parked at the place it came to. A mirror that stands before a gap
-    in its topic is copied anew first, unless its database says ``heal_slots: false``; until that
-    copy is whole, readers keep the rows from before the gap.
+    A change of the source that has no effect in place is answered by a copy anew, as the
+    declaration says; a table that cannot go on is parked at the place it came to. A mirror that
+    stands before a gap in its topic is copied anew first, unless its database says
+    ``heal_slots: false``. Until a copy is whole, readers keep the rows from before it.
 
     Args:
         table: Its declaration.
@@ -123,7 +130,8 @@ def sync_table(
             refuse_parked(iceberg, table)
         copied_rows, steps = 0, dict[str, float]()
         catch_up = CatchUp(catalog, table, endpoints.stream_bootstrap, hooks=hooks)
-        copies_left = COPIES_BEHIND_GAPS
+        recopy = _Recopy(catalog, table, database, endpoints, report)
+        copies_left, recopied = COPIES_BEHIND_GAPS, list[str]()
         while True:
             try:
                 if iceberg is None or progress is None:
@@ -133,9 +141,16 @@ def sync_table(
                     steps["first_copy"] = time.monotonic() - started
                 started = time.monotonic()
                 check_generation(table, endpoints.stream_bootstrap, progress)
-                done = _catch_up_or_park(catch_up, catalog, table, iceberg, progress, until_lsn)
+                try:
+                    done = catch_up.run(iceberg, progress, until_lsn=until_lsn)
+                except PARKING_ERRORS as error:
+                    copied = recopy.answer(error, iceberg)
+                    recopied.append(str(error))
+                    iceberg, progress = copied.table, copied.progress
+                    copied_rows += copied.rows
+                    continue
                 steps["merge"] = time.monotonic() - started
-                return _synced(table, progress, done, copied_rows, steps)
+                return _synced(table, progress, done, copied_rows, steps, tuple(recopied))
             except StreamGapError as gap:
                 if table.mode != "mirror" or not database.heal_slots or not copies_left:
                     raise
@@ -144,20 +159,29 @@ def sync_table(
                 progress = None
 
 
-def _catch_up_or_park(
-    catch_up: CatchUp,
-    catalog: Catalog,
-    table: TableSpec,
-    iceberg: Table,
-    progress: TableProgress,
-    until_lsn: int | None,
-) -> CaughtUp:
-    try:
-        return catch_up.run(iceberg, progress, until_lsn=until_lsn)
-    except PARKING_ERRORS as error:
-        begun = iceberg.current_snapshot()
-        park_table(catalog, table, error, copy=begun.snapshot_id if begun else None)
-        raise
+@dataclass(frozen=True, slots=True)
+class _Recopy:
+    """Answers what merging cannot get past."""
+
+    catalog: Catalog
+    table: TableSpec
+    database: DatabaseSpec
+    endpoints: Endpoints
+    report: Callable[[str], None]
+
+    def answer(self, error: CarbonPipelinesError, begun: Table) -> FirstCopied:
+        """Copy the table anew, or park it where a copy is no answer or not wanted."""
+        try:
+            if self.table.on_rewrite == "park" or not isinstance(error, ANSWERED):
+                raise error
+            iceberg, _ = _open(self.catalog, self.table)
+            count_recopy(iceberg or begun, self.table, error)
+            self.report(f"{self.table.label}: copying anew, because {error}")
+            return recopy_table(self.table, self.database, self.endpoints, report=self.report)
+        except PARKING_ERRORS as final:
+            head = begun.current_snapshot()
+            park_table(self.catalog, self.table, final, copy=head.snapshot_id if head else None)
+            raise
 
 
 def observe_table(table: TableSpec, endpoints: Endpoints) -> TableState | None:
@@ -189,6 +213,7 @@ def _synced(
     done: CaughtUp,
     copied_rows: int,
     steps: Mapping[str, float],
+    recopied: tuple[str, ...],
 ) -> TableSynced:
     snapshot = done.table.current_snapshot()
     with lake_errors(f"Iceberg table {table.label}"):
@@ -196,7 +221,7 @@ def _synced(
     return TableSynced(
         identifier=table.identifier,
         snapshot_id=snapshot.snapshot_id if snapshot else None,
-        committed=done.commits > 0 or "first_copy" in steps,
+        committed=done.commits > 0 or "first_copy" in steps or bool(recopied),
         copied_rows=copied_rows,
         upserted_rows=done.upserted_rows,
         deleted_rows=done.deleted_rows,
@@ -208,5 +233,7 @@ def _synced(
         row_count=row_count,
         column_schema=tuple((f.name, str(f.field_type)) for f in done.table.schema().fields),
         progress=done.progress,
+        recopied=recopied,
+        schema_steps=done.schema_steps,
         seconds_by_step=dict(steps),
     )

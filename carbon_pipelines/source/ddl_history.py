@@ -50,9 +50,9 @@ SELECT o.oid::bigint, format('%%I.%%I', d ->> 'schema', d ->> 'name'), d -> 'col
                       WHERE r.oid = o.oid ORDER BY r.id DESC LIMIT 1) AS h ON true
  WHERE d IS NOT NULL
    AND (o.oid = ANY (%(unseen)s::oid[]) OR h.id IS NULL
-        OR (h.schema, h.name, h.kind, h.replica_identity, h.partition_parent, h.columns)
+        OR (h.schema, h.name, h.kind, h.replica_identity, h.partition_parent, h.columns, h.comment)
            IS DISTINCT FROM (d ->> 'schema', d ->> 'name', d ->> 'kind', d ->> 'replica_identity',
-                             (d ->> 'partition_parent')::oid, d -> 'columns'))
+                             (d ->> 'partition_parent')::oid, d -> 'columns', d ->> 'comment'))
  ORDER BY o.oid
 """
 

@@ -57,6 +57,9 @@ DO $do$ BEGIN
     CREATE INDEX ddl_history_oid ON carbon.ddl_history (oid, id);
     UPDATE carbon.capture_state SET described = false;
   END IF;
+  ALTER TABLE carbon.ddl_history
+    ADD COLUMN IF NOT EXISTS cast_only boolean NOT NULL DEFAULT false,
+    ADD COLUMN IF NOT EXISTS comment text;
 END $do$;
 """
 
@@ -70,13 +73,17 @@ _DESCRIBE_FUNCTION = (
     f" STABLE SET search_path = pg_catalog, pg_temp AS $f$ {DESCRIBE % {'relation': '$1'}} $f$;"
 )
 
-_TRIGGER_FUNCTIONS = """
-CREATE OR REPLACE FUNCTION carbon.record_relation(relation oid, tag text, rewritten boolean)
+_TRIGGER_FUNCTIONS = r"""
+DROP FUNCTION IF EXISTS carbon.record_relation(oid, text, boolean);
+CREATE OR REPLACE FUNCTION carbon.record_relation(
+  relation oid, tag text, rewritten boolean, cast_only boolean DEFAULT false)
 RETURNS bigint LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $f$
   INSERT INTO carbon.ddl_history (format_version, oid, schema, name, kind, replica_identity,
-                                  partition_parent, columns, rewritten, command_tag)
+                                  partition_parent, columns, comment, rewritten, cast_only,
+                                  command_tag)
   SELECT (d ->> 'format_version')::int, $1, d ->> 'schema', d ->> 'name', d ->> 'kind',
-         d ->> 'replica_identity', (d ->> 'partition_parent')::oid, d -> 'columns', $3, $2
+         d ->> 'replica_identity', (d ->> 'partition_parent')::oid, d -> 'columns',
+         d ->> 'comment', $3, $4, $2
     FROM carbon.describe_relation($1) AS d WHERE d IS NOT NULL
   RETURNING id $f$;
 
@@ -118,6 +125,7 @@ RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER{settings} AS $f$
 DECLARE
   demoted oid[];
   rewritten text[];
+  casts text[];
 BEGIN
   BEGIN
     demoted := ARRAY(SELECT carbon.demote_keyless_tables());
@@ -126,10 +134,12 @@ BEGIN
   END;
   BEGIN
     rewritten := string_to_array(current_setting('carbon.rewritten', true), ',');
-    PERFORM set_config('carbon.rewritten', '', true);
+    casts := string_to_array(current_setting('carbon.casts', true), ',');
+    PERFORM set_config('carbon.rewritten', '', true), set_config('carbon.casts', '', true);
     -- An ALTER on a parent reports the parent alone, one on a schema or a type those alone.
     PERFORM carbon.record_relation(published.oid, tg_tag,
-                                    coalesce(published.oid::text = ANY (rewritten), false))
+                                    coalesce(published.oid::text = ANY (rewritten), false),
+                                    coalesce(published.oid::text = ANY (casts), false))
        FROM (
       WITH RECURSIVE command AS (SELECT c.classid, c.objid FROM pg_event_trigger_ddl_commands() c),
       type(oid) AS (
@@ -201,13 +211,25 @@ BEGIN
 END $f$;
 
 -- Notes, until the end of the command, which tables' rows change without events: reasons are bits,
--- 2 a default and 4 a type; 1 persistence and 8 access method leave the rows as they are.
+-- 2 a default and 4 a type; 1 persistence and 8 access method leave the rows as they are. Whether a
+-- type was changed by PostgreSQL's own cast is told by the statement, if it is all that the client
+-- sent and no function runs it.
 CREATE OR REPLACE FUNCTION carbon.on_table_rewrite()
 RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER{settings} AS $f$
+DECLARE
+  reason int := pg_event_trigger_table_rewrite_reason();
+  stack text;
 BEGIN
-  IF pg_event_trigger_table_rewrite_reason() & 6 <> 0 THEN
+  IF reason & 6 <> 0 THEN
     PERFORM set_config('carbon.rewritten',
       concat_ws(',', nullif(current_setting('carbon.rewritten', true), ''),
+                pg_event_trigger_table_rewrite_oid()::text), true);
+  END IF;
+  GET DIAGNOSTICS stack = PG_CONTEXT;
+  IF reason & 6 = 4 AND strpos(stack, chr(10)) = 0
+     AND current_query() ~* '^\s*ALTER\s+TABLE\s[^;]*;?\s*$' AND current_query() !~* 'using' THEN
+    PERFORM set_config('carbon.casts',
+      concat_ws(',', nullif(current_setting('carbon.casts', true), ''),
                 pg_event_trigger_table_rewrite_oid()::text), true);
   END IF;
 EXCEPTION WHEN OTHERS THEN
@@ -220,7 +242,7 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA carbon FROM PUBLIC;
 TRIGGERS = """
 DROP EVENT TRIGGER IF EXISTS carbon_ddl_command_end;
 CREATE EVENT TRIGGER carbon_ddl_command_end ON ddl_command_end
-  WHEN TAG IN ('ALTER TABLE', 'ALTER SCHEMA', 'ALTER TYPE', 'ALTER DOMAIN')
+  WHEN TAG IN ('ALTER TABLE', 'ALTER SCHEMA', 'ALTER TYPE', 'ALTER DOMAIN', 'COMMENT')
   EXECUTE FUNCTION carbon.on_ddl_command_end();
 DROP EVENT TRIGGER IF EXISTS carbon_sql_drop;
 CREATE EVENT TRIGGER carbon_sql_drop ON sql_drop EXECUTE FUNCTION carbon.on_sql_drop();

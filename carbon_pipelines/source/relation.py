@@ -31,9 +31,11 @@ SELECT jsonb_build_object(
   'kind', c.relkind, 'replica_identity', c.relreplident,
   'partition_parent', (SELECT i.inhparent::bigint FROM pg_catalog.pg_inherits i
                         WHERE i.inhrelid = c.oid AND c.relispartition),
+  'comment', obj_description(c.oid, 'pg_class'),
   'columns', coalesce((
     SELECT jsonb_agg(jsonb_build_object(
       'attnum', a.attnum, 'name', a.attname, 'nullable', NOT a.attnotnull,
+      'comment', col_description(c.oid, a.attnum),
       'default', CASE WHEN a.attgenerated = '' THEN pg_get_expr(d.adbin, d.adrelid) END,
       'missing_value', CASE WHEN a.atthasmissing THEN (a.attmissingval::text::text[])[1] END,
       'key_position', (SELECT p.key_position  -- an int2vector counts from 0
@@ -129,7 +131,7 @@ class SourceColumn:
 
     ``attnum`` survives a RENAME and is never used again. ``key_position`` counts from 0 in the
     replica identity's index. ``missing_value`` is the text of the constant that an ADD COLUMN gave
-    to the rows that existed, for which no event is sent.
+    to the rows that existed, for which no event is sent. ``comment`` is its owner's description.
     """
 
     attnum: int
@@ -139,6 +141,7 @@ class SourceColumn:
     key_position: int | None = None
     generated: bool = False
     missing_value: str | None = None
+    comment: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +157,8 @@ class SourceRelation:
             default): a copy from before it is stale.
         unsent: Columns that this server never sends: virtual generated ones, and before PostgreSQL
             18 every generated one.
+        cast_only: It rewrote them for a new type alone, and had no USING.
+        comment: The owner's description of the table.
     """
 
     oid: int
@@ -165,6 +170,8 @@ class SourceRelation:
     version: int = 0
     rewritten: bool = False
     unsent: tuple[SourceColumn, ...] = ()
+    cast_only: bool = False
+    comment: str | None = None
 
     @property
     def label(self) -> str:
@@ -220,8 +227,8 @@ def load_relation(connection: SourceConnection, schema: str, name: str) -> Sourc
         raise TableMissingError(label, location=describe_session(connection))
     relation = relation_from_history(row[0])
     recorded = load_recorded(connection, relation.oid)
-    if recorded and replace(recorded, version=0, rewritten=False) == relation:
-        return replace(relation, version=recorded.version, rewritten=recorded.rewritten)
+    if recorded and replace(recorded, version=0, rewritten=False, cast_only=False) == relation:
+        return recorded
     return relation
 
 
@@ -274,6 +281,8 @@ def relation_from_history(document: Mapping[str, Any]) -> SourceRelation:
         version=document.get("id") or 0,
         rewritten=bool(document.get("rewritten")),
         unsent=tuple(_column(column) for column in columns if not column["published"]),
+        cast_only=bool(document.get("cast_only")),
+        comment=document.get("comment"),
     )
 
 
@@ -286,6 +295,7 @@ def _column(document: Mapping[str, Any]) -> SourceColumn:
         key_position=document["key_position"],
         generated=document["generated"] != "",
         missing_value=document["missing_value"],
+        comment=document.get("comment"),
     )
 
 

@@ -250,3 +250,40 @@ def test_a_pattern_that_names_nothing_is_an_error_and_not_no_work(tmp_path: Path
 
 def test_the_packaged_declarations_load() -> None:
     assert load_catalog().database("market").tables
+
+
+@pytest.mark.parametrize(
+    ("written", "line", "reason"),
+    [
+        ("on_rewrite: ask", 5, "on_rewrite: must be 'recopy' or 'park', not \"ask\""),
+        (
+            "recopies_per_hour: 0",
+            5,
+            'recopies_per_hour: must be a whole number from 1 to 9999, like 3, not "0"',
+        ),
+        (
+            "on_rewrite: park\nrecopies_per_hour: 3",
+            6,
+            'recopies_per_hour: counts copies that "on_rewrite: park" never makes; '
+            "remove one of the two",
+        ),
+    ],
+)
+def test_what_answers_a_rewrite_is_told_with_its_line(
+    tmp_path: Path, written: str, line: int, reason: str
+) -> None:
+    declare(tmp_path, "market", t=minimal("t") + written + "\n")
+
+    assert problems(tmp_path) == [("t.yaml", line, reason)]
+
+
+def test_a_rewrite_is_answered_by_three_copies_an_hour_unless_declared_otherwise(
+    tmp_path: Path,
+) -> None:
+    more = minimal("b") + "recopies_per_hour: 20\n"
+    catalog = load_catalog(declare(tmp_path, "market", a=minimal("a"), b=more))
+
+    assert [(t.on_rewrite, t.recopies_per_hour) for t in catalog.database("market").tables] == [
+        ("recopy", 3),
+        ("recopy", 20),
+    ]

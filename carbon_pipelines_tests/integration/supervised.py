@@ -98,6 +98,7 @@ def _document(table: TableSpec) -> dict[str, object]:
         "key": list(table.key),
         "freshness": "15m",
         "description": table.description,
+        "recopies_per_hour": table.recopies_per_hour,
         **(
             {"partitioning": [field.model_dump() for field in table.partitioning]}
             if table.partitioning

@@ -26,7 +26,7 @@ def pipeline(stack: Stack, source: SourceDatabase) -> Iterator[Pipeline]:
         "CREATE TABLE t (id bigint PRIMARY KEY, n int, doc text)",
         "INSERT INTO t SELECT g, g % 10, 'row ' || g FROM generate_series(1, 200) g",
     )
-    made.declare("t")
+    made.declare("t", on_rewrite="park")
     made.follow("t")
     yield made
     made.close()
@@ -156,7 +156,7 @@ def test_a_label_of_an_enum_that_is_renamed_changes_rows_that_no_event_is_sent_f
         "CREATE TABLE day (id bigint PRIMARY KEY, mood mood)",
         "INSERT INTO day VALUES (1, 'cross')",
     )
-    pipeline.declare("day")
+    pipeline.declare("day", on_rewrite="park")
     pipeline.follow("day")
     pipeline.execute("ALTER TYPE mood ADD VALUE 'glad'", "INSERT INTO day VALUES (2, 'glad')")
     pipeline.follow("day")
@@ -217,7 +217,7 @@ def test_a_protection_that_is_lifted_is_followed_by_a_copy_alone(pipeline: Pipel
     )
     pipeline.declare("person", columns={"name": {"protect": "drop"}})
     pipeline.follow("person")
-    pipeline.declare("person")
+    pipeline.declare("person", on_rewrite="park")
     pipeline.execute("ALTER TABLE person ADD COLUMN more int", "INSERT INTO person VALUES (2)")
 
     pipeline.drain()

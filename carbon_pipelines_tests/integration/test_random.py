@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import sys
 import time
 from collections import Counter
@@ -14,7 +15,6 @@ from carbon_pipelines.embedded.stack import Stack
 from carbon_pipelines.errors import CarbonPipelinesError
 from carbon_pipelines.quality.reconcile import verify_table
 from carbon_pipelines_tests.conftest import SourceDatabase
-from carbon_pipelines_tests.integration.merging import follow
 from carbon_pipelines_tests.integration.pipeline import Pipeline
 from carbon_pipelines_tests.integration.random_source import (
     KEYS,
@@ -27,6 +27,7 @@ from carbon_pipelines_tests.integration.supervised import VICTIMS, pipeline_proc
 pytestmark = pytest.mark.integration
 
 USUAL_SECONDS, NIGHTLY_SECONDS = 120, 1800
+RECOPIES = 9_999
 
 
 @pytest.mark.timeout(2 * NIGHTLY_SECONDS)
@@ -45,7 +46,9 @@ def test_random_dml_and_ddl_with_random_kills_ends_equal_on_every_table(
     pipeline = Pipeline(stack, source)
     pipeline.execute(SETUP)
     for name, key in KEYS.items():
-        pipeline.declare(name, key, partitioning=PARTITIONING.get(name, ()))
+        pipeline.declare(
+            name, key, partitioning=PARTITIONING.get(name, ()), recopies_per_hour=RECOPIES
+        )
     pipeline.drain()
     for name in KEYS:
         pipeline.sync(name)
@@ -53,7 +56,7 @@ def test_random_dml_and_ddl_with_random_kills_ends_equal_on_every_table(
     struck: Counter[str] = Counter()
     ends_at = time.monotonic() + seconds
     with (
-        pipeline_processes(stack, pipeline, tmp_path, "--recopy") as (capture, merge),
+        pipeline_processes(stack, pipeline, tmp_path) as (capture, merge),
         RandomSource(pipeline.dsn, seed=seed) as load,
     ):
         while time.monotonic() < ends_at:
@@ -75,8 +78,14 @@ def test_random_dml_and_ddl_with_random_kills_ends_equal_on_every_table(
     log = (tmp_path / "merge.log").read_text()
     with capsys.disabled():
         sys.stdout.write(f"  committed {dict(load.committed)}\n  killed {dict(struck)}\n")
-        recopied = Counter(line.split(":")[0] for line in log.splitlines() if "Error: " in line)
-        sys.stdout.write(f"  merging reported {dict(recopied)}\n")
+        lines = log.splitlines()
+        errors = Counter(line.split(":")[0] for line in lines if "Error: " in line)
+        recopies = [
+            line.split(": copying anew, because ")[1] for line in lines if "anew, b" in line
+        ]
+        because = Counter(re.sub(r".*schema version \d+ |, which.*", "", line) for line in recopies)
+        sys.stdout.write(f"  merging reported {dict(errors)}\n")
+        sys.stdout.write(f"  {len(recopies)} copies made anew: {dict(because)}\n")
     assert load.committed["update"] > seconds
     assert load.committed.total() - load.committed["update"] > seconds
     pipeline.close()
@@ -88,7 +97,7 @@ def _settle(pipeline: Pipeline, name: str) -> None:
     while True:
         pipeline.drain()
         try:
-            follow(pipeline.tables[name], pipeline.database, pipeline.endpoints, recopy=True)
+            pipeline.sync(name)
         except CarbonPipelinesError as error:
             if not error.retryable or time.monotonic() > give_up_at:
                 raise

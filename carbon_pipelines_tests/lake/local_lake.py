@@ -26,6 +26,8 @@ from carbon_pipelines.lake.evolution import arrow_schema
 from carbon_pipelines.lake.merge import Merge, Merged, MergeHooks
 from carbon_pipelines.lake.partitions import PartitionedWriter, file_target
 from carbon_pipelines.lake.row_delta import FileChanges
+from carbon_pipelines.lake.schema_change import plan_change
+from carbon_pipelines.lake.schema_commit import commit_change
 from carbon_pipelines.lake.state import TableProgress, load_progress
 from carbon_pipelines.lake.table_creation import create_table
 from carbon_pipelines.lake.types import json_type
@@ -145,6 +147,13 @@ class LocalLake:
         changes = FileChanges(added_data=files, manifests=manifests)
         committed = commit_files(self.fresh(), changes, self.progress.to_properties())
         assert committed is not None
+
+    def evolve(self, after: SourceRelation, before: SourceRelation | None = None) -> Table:
+        """Follow a DDL, from ``before`` or the lake's shape to ``after``."""
+        change = plan_change(self.fresh(), after, self.spec, before or self.relation)
+        if change:
+            commit_change(self.fresh(), self.spec.label, change)
+        return self.fresh()
 
     def fresh(self) -> Table:
         return self.catalog.load_table(self.spec.identifier)

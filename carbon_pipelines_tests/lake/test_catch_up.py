@@ -90,7 +90,9 @@ class Stream:
     def load_history(self, _bootstrap: str, _database: str) -> SchemaHistory:
         return SchemaHistory(tuple(self.history), len(self.history))
 
-    def read(self, _bootstrap: str, _topic: str, start: int, end: int) -> Iterator[RawBatch]:
+    def read(
+        self, _bootstrap: str, _topic: str, start: int, end: int, *, max_events: int = 0
+    ) -> Iterator[RawBatch]:
         for first in range(start, end, self.read_size):
             self.on_read(first)
             stop = min(end, first + self.read_size)

@@ -18,7 +18,6 @@ from carbon_pipelines.lake.evolution import arrow_schema
 from carbon_pipelines.lake.keys import KeySet, number_keys
 from carbon_pipelines.lake.lookup import FoundRows, RowLookup
 from carbon_pipelines.lake.row_delta import FileChanges
-from carbon_pipelines.lake.schema_follow import evolve_table
 from carbon_pipelines.lake.table_files import load_table_files
 from carbon_pipelines_tests.lake.local_lake import LocalLake, relation
 
@@ -204,9 +203,9 @@ def test_an_unchanged_value_of_a_file_older_than_its_column_is_a_null_of_its_typ
 ) -> None:
     made = LocalLake(tmp_path, {"id": "int8", "doc": "text"}, ["id"])
     made.load([{"id": 1, "doc": "kept"}, {"id": 2, "doc": "kept"}])
-    before = made.relation
-    made.relation = relation({"id": "int8", "doc": "text", **ADDED}, ["id"], version=2)
-    evolve_table(made.catalog, made.fresh(), made.relation, made.spec, before)
+    wider = relation({"id": "int8", "doc": "text", **ADDED}, ["id"], version=2)
+    made.evolve(wider)
+    made.relation = wider
     shown = {"u": str(uuid.UUID(int=1)), "list": ["x"], "amount": "1.5000", "flag": True}
 
     made.merge(

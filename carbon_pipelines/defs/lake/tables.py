@@ -119,6 +119,10 @@ def _synced_metadata(facts: "TableSynced") -> dict[str, Any]:
         "carbon/deleted_rows": facts.deleted_rows,
         "carbon/seconds_by_step": dict(facts.seconds_by_step),
     }
+    if facts.recopied:
+        metadata["carbon/recopied_because"] = list(facts.recopied)
+    if facts.schema_steps:
+        metadata["carbon/schema_changes"] = list(facts.schema_steps)
     if facts.snapshot_id is not None:
         metadata["carbon/snapshot_id"] = facts.snapshot_id
     return metadata

@@ -1,0 +1,80 @@
+"""Committing a change of an Iceberg table's schema, once.
+
+What belongs here: the one commit, which is of metadata alone unless existing rows get a value in a
+new column. What does not: what changes (``schema_change.py``) and which files hold the values
+(``fill.py``).
+
+A change is planned from the table, so one that is there already is not made again. It moves no
+progress: the events before it in the stream may still have to be merged. A column that is to be
+filled comes in the same commit as the files that have it.
+"""
+
+import json
+from contextlib import suppress
+
+from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.schema import Schema
+from pyiceberg.table import Table
+from pyiceberg.table.update import (
+    AddSchemaUpdate,
+    AssertCurrentSchemaId,
+    AssertLastAssignedFieldId,
+    SetCurrentSchemaUpdate,
+    SetPropertiesUpdate,
+    UpdatesAndRequirements,
+)
+
+from carbon_pipelines.errors import CommitConflictError
+from carbon_pipelines.lake.commit import commit_files
+from carbon_pipelines.lake.connection import lake_errors
+from carbon_pipelines.lake.evolution import SOURCE_COLUMNS
+from carbon_pipelines.lake.fill import fill_files
+from carbon_pipelines.lake.schema_change import SchemaChange
+from carbon_pipelines.lake.state import load_progress
+
+
+def commit_change(table: Table, label: str, change: SchemaChange) -> None:
+    """Commit ``change``, planned on ``table`` as loaded.
+
+    Raises:
+        CommitConflictError: Somebody else wrote to the table meanwhile (retryable).
+    """
+    with lake_errors(f"Iceberg table {label}"):
+        schema, first = _schema_updates(table, change)
+        progress = load_progress(table.metadata, label) if change.filled else None
+        if progress is None:
+            transaction = table.transaction()
+            transaction._stage(*first)  # pyright: ignore[reportPrivateUsage]
+            try:
+                transaction.commit_transaction()
+            except CommitFailedException as conflict:
+                raise CommitConflictError(label, 1) from conflict
+            return
+        files = fill_files(table, schema, change.filled)
+        committed = commit_files(table, files, progress.to_properties(), schema=schema, first=first)
+        if committed is None:
+            for file in files.added_data:
+                with suppress(OSError):
+                    table.io.delete(file.file_path)
+            raise CommitConflictError(label, 1)
+
+
+def _schema_updates(table: Table, change: SchemaChange) -> tuple[Schema, UpdatesAndRequirements]:
+    """The schema under the id that it gets, and what makes it current."""
+    metadata, schema = table.metadata, change.schema
+    properties = SetPropertiesUpdate(
+        updates={SOURCE_COLUMNS: json.dumps(dict(change.source_columns))}
+    )
+    requirements = (
+        AssertCurrentSchemaId.model_validate({"current-schema-id": metadata.current_schema_id}),
+        AssertLastAssignedFieldId.model_validate(
+            {"last-assigned-field-id": metadata.last_column_id}
+        ),
+    )
+    known = next((s for s in table.schemas().values() if s.fields == schema.fields), None)
+    if known is not None:
+        current = SetCurrentSchemaUpdate.model_validate({"schema-id": known.schema_id})
+        return known, ((current, properties), requirements)
+    added = AddSchemaUpdate.model_validate({"schema": schema})
+    current = SetCurrentSchemaUpdate.model_validate({"schema-id": -1})
+    return schema, ((added, current, properties), requirements)
