@@ -7,17 +7,10 @@ import pytest
 
 from carbon_pipelines.embedded.stack import Stack
 from carbon_pipelines_tests.conftest import SourceDatabase
+from carbon_pipelines_tests.integration.ddl_effects import FOLLOWED, FOLLOWED_TABLE
 from carbon_pipelines_tests.integration.pipeline import Pipeline
 
 pytestmark = pytest.mark.integration
-
-MAKE = (
-    "CREATE TABLE t (id int PRIMARY KEY, a int, b text, r real, d numeric(8, 2), v varchar(9),"
-    " doc text)",
-    "ALTER TABLE t ALTER doc SET STORAGE EXTERNAL",
-    "INSERT INTO t SELECT g, g % 10, 'b' || g, g / 7.0, g + 0.25, 'v' || g,"
-    " repeat(md5(g::text), 90) FROM generate_series(1, 60) g",
-)
 
 
 @pytest.fixture
@@ -27,104 +20,14 @@ def pipeline(stack: Stack, source: SourceDatabase) -> Iterator[Pipeline]:
     made.close()
 
 
-FOLLOWED = {
-    "a renamed column": (
-        "ALTER TABLE t RENAME a TO z",
-        "UPDATE t SET z = -1 WHERE id = 3",
-    ),
-    "two columns that swap names": (
-        "ALTER TABLE t RENAME b TO x",
-        "ALTER TABLE t RENAME v TO b",
-        "ALTER TABLE t RENAME x TO v",
-        "UPDATE t SET b = 'was v', v = 'was b' WHERE id = 3",
-    ),
-    "a dropped column": (
-        "ALTER TABLE t DROP a",
-        "UPDATE t SET b = 'x' WHERE id = 3",
-    ),
-    "a column dropped and added again with another type": (
-        "ALTER TABLE t DROP a",
-        "UPDATE t SET b = 'between' WHERE id = 3",
-        "ALTER TABLE t ADD a text",
-        "UPDATE t SET a = 'new' WHERE id = 4",
-    ),
-    "a column dropped and added in one statement": (
-        "ALTER TABLE t DROP a, ADD a timestamptz",
-        "UPDATE t SET a = now() WHERE id = 4",
-    ),
-    "a name that moves on to a new column": (
-        "ALTER TABLE t RENAME a TO old_a",
-        "ALTER TABLE t ADD a text",
-        "UPDATE t SET a = 'new', old_a = 9 WHERE id = 4",
-    ),
-    "an integer key and column that become bigint": (
-        "ALTER TABLE t ALTER id TYPE bigint",
-        "ALTER TABLE t ALTER a TYPE bigint",
-        "UPDATE t SET a = 5000000000 WHERE id = 3",
-        "INSERT INTO t (id) VALUES (6000000000)",
-        "DELETE FROM t WHERE id = 7",
-    ),
-    "real that becomes double precision": (
-        "ALTER TABLE t ALTER r TYPE double precision",
-        "UPDATE t SET r = 0.1 WHERE id = 3",
-    ),
-    "numeric and varchar that become longer": (
-        "ALTER TABLE t ALTER d TYPE numeric(20, 2), ALTER v TYPE varchar(30)",
-        "UPDATE t SET d = 123456789012.25, v = 'longer than nine' WHERE id = 3",
-        "ALTER TABLE t ALTER v TYPE text",
-        "UPDATE t SET v = 'as long as it likes to be, or longer' WHERE id = 4",
-    ),
-    "constraints": (
-        "ALTER TABLE t ALTER b SET NOT NULL, ALTER a SET DEFAULT 5",
-        "INSERT INTO t (id, b) VALUES (900, 'x')",
-        "ALTER TABLE t ALTER b DROP NOT NULL, ALTER a DROP DEFAULT",
-        "INSERT INTO t (id) VALUES (901)",
-    ),
-    "a large value left unchanged by an update after its column was renamed": (
-        "UPDATE t SET doc = repeat(md5(id::text || 'x'), 90) WHERE id IN (3, 4)",
-        "ALTER TABLE t RENAME doc TO paper",
-        "UPDATE t SET b = 'touched' WHERE id IN (3, 5)",
-    ),
-    "a column with a constant default": (
-        "ALTER TABLE t ADD c int DEFAULT 7",
-        "UPDATE t SET c = 8 WHERE id = 3",
-        "INSERT INTO t (id) VALUES (902)",
-        "INSERT INTO t (id, c) VALUES (903, NULL)",
-    ),
-    "columns with constants of every form": (
-        "ALTER TABLE t ADD c text NOT NULL DEFAULT E'it''s\\n', ADD e numeric(9, 3) DEFAULT -1.5,"
-        " ADD f boolean DEFAULT true, ADD g timestamptz DEFAULT '2024-01-02 03:04:05.123456+02',"
-        " ADD h date DEFAULT 'infinity', ADD i int[] DEFAULT '{1,NULL,3}', ADD j uuid DEFAULT"
-        " '00000000-0000-0000-0000-00000000002a', ADD k bytea DEFAULT '\\x00ff', ADD l float8"
-        " DEFAULT 'NaN', ADD m text[] DEFAULT ARRAY['a,b', NULL], ADD n time DEFAULT '12:30'",
-        "UPDATE t SET c = 'own', i = NULL WHERE id = 3",
-    ),
-    "a default that changes after it filled the column": (
-        "ALTER TABLE t ADD c int DEFAULT 7",
-        "ALTER TABLE t ALTER c SET DEFAULT 9",
-        "INSERT INTO t (id) VALUES (904)",
-    ),
-    "a filled column that is dropped again": (
-        "ALTER TABLE t ADD c int DEFAULT 7",
-        "UPDATE t SET c = 8 WHERE id = 3",
-        "ALTER TABLE t DROP c",
-    ),
-    "a table that is emptied between": (
-        "ALTER TABLE t RENAME a TO z",
-        "TRUNCATE t RESTART IDENTITY CASCADE",
-        "INSERT INTO t (id, z) VALUES (1, 1), (2, 2)",
-        "ALTER TABLE t ADD c int DEFAULT 7",
-        "UPDATE t SET z = 3 WHERE id = 1",
-    ),
-    "a new enum label": (
-        "CREATE TYPE mood AS ENUM ('calm')",
-        "ALTER TABLE t ADD m mood",
-        "UPDATE t SET m = 'calm' WHERE id = 3",
-        "ALTER TYPE mood ADD VALUE 'busy' BEFORE 'calm'",
-    ),
-}
-
-
+RENAMED_KEY = (
+    "DELETE FROM t WHERE id = 2",
+    "ALTER TABLE t RENAME id TO number",
+    "UPDATE t SET a = 1 WHERE number = 3",
+    "UPDATE t SET number = -4 WHERE number = 4",
+    "DELETE FROM t WHERE number = 5",
+    "UPDATE t SET b = 'the large value stays' WHERE number = 6",
+)
 NEVER = (
     "ALTER TABLE t RENAME b TO never",
     "UPDATE t SET never = 'never'",
@@ -151,7 +54,7 @@ def make_tables(pipeline: Pipeline, names: list[str]) -> dict[str, str]:
     tables = {name: f"t{number}" for number, name in enumerate(names)}
     with pipeline.connect() as connection:
         for table in tables.values():
-            for statement in of(table, MAKE):
+            for statement in of(table, FOLLOWED_TABLE):
                 connection.execute(statement)
     for table in tables.values():
         pipeline.declare(table)
@@ -214,6 +117,18 @@ def test_many_ddl_in_one_batch_are_followed_one_after_another(pipeline: Pipeline
             connection.execute(statement)
 
     assert outcome(pipeline, tables) == {"many": (0, 0, set())}
+
+
+def test_a_renamed_key_is_followed_once_the_declaration_has_its_new_name(
+    pipeline: Pipeline,
+) -> None:
+    make_tables(pipeline, ["key"])
+    with pipeline.connect() as connection:
+        for statement in of("t0", (*dml(10), *RENAMED_KEY, *dml(20))):
+            connection.execute(statement)
+    pipeline.declare("t0", ["number"])
+
+    assert outcome(pipeline, {"key": "t0"}) == {"key": (0, 0, set())}
 
 
 def outcome(pipeline: Pipeline, tables: dict[str, str]) -> dict[str, tuple[int, int, set[str]]]:

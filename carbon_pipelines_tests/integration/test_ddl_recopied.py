@@ -11,61 +11,10 @@ from carbon_pipelines.errors import RecopyLimitError, TableParkedError
 from carbon_pipelines.lake.automatic import RECOPIES
 from carbon_pipelines.lake.merge import MergeHooks
 from carbon_pipelines_tests.conftest import SourceDatabase
+from carbon_pipelines_tests.integration.ddl_effects import RECOPIED, RECOPIED_TABLE
 from carbon_pipelines_tests.integration.pipeline import Pipeline
 
 pytestmark = pytest.mark.integration
-
-MAKE = (
-    "CREATE TYPE t_mood AS ENUM ('calm', 'cross')",
-    "CREATE TABLE t (id bigint PRIMARY KEY, n int, doc varchar(20), o oid, mood t_mood,"
-    " price numeric(8, 2), at timestamptz DEFAULT '2024-01-02 03:04:05.678912')",
-    "INSERT INTO t SELECT g, g % 10, 'row ' || g || '       ', 3000000000, 'cross', g"
-    " FROM generate_series(1, 60) g",
-)
-
-RECOPIED = {
-    "rewrites the table": ("ALTER TABLE t ALTER n TYPE bigint USING n * 2",),
-    "rewrites the table: USING in a function": (
-        "DO $$ BEGIN ALTER TABLE t ALTER n TYPE bigint USING n * 2; END $$",
-    ),
-    "rewrites the table: several statements at once": (
-        "ALTER TABLE t ALTER n TYPE bigint; ALTER TABLE t ALTER n TYPE bigint USING n + 1",
-    ),
-    "changes n from integer to smallint": ("ALTER TABLE t ALTER n TYPE smallint",),
-    "changes n from integer to text": ("ALTER TABLE t ALTER n TYPE text",),
-    "changes doc from character varying(20) to character(9)": (
-        "ALTER TABLE t ALTER doc TYPE char(9)",
-    ),
-    "changes doc from character varying(20) to character varying(9)": (
-        "ALTER TABLE t ALTER doc TYPE varchar(9)",
-    ),
-    "changes at from timestamp with time zone to timestamp(3) with time zone": (
-        "ALTER TABLE t ALTER at TYPE timestamptz(3)",
-    ),
-    "changes price from numeric(8,2) to numeric(6,1): fewer digits": (
-        "ALTER TABLE t ALTER price TYPE numeric(6, 1)",
-    ),
-    "changes price from decimal(8, 2) to string": ("ALTER TABLE t ALTER price TYPE numeric",),
-    "changes o from oid to integer": ("ALTER TABLE t ALTER o TYPE int",),
-    "renames cross to angry of an enum": ("ALTER TYPE t_mood RENAME VALUE 'cross' TO 'angry'",),
-    "rewrites the table: a volatile default": ("ALTER TABLE t ADD r float8 DEFAULT random()",),
-    "rewrites the table: an identity": (
-        "ALTER TABLE t ADD number int GENERATED ALWAYS AS IDENTITY",
-    ),
-    "adds m with a value for existing rows": (
-        "ALTER TABLE t ADD m int DEFAULT 5, ALTER n TYPE bigint",
-    ),
-    "takes id out of the replica identity": (
-        "ALTER TABLE t DROP CONSTRAINT t_pkey",
-        "UPDATE t SET n = 70 WHERE id = 7",
-        "ALTER TABLE t ADD PRIMARY KEY (id)",
-    ),
-    "dropped and created again": (
-        "DROP TABLE t",
-        "CREATE TABLE t (id bigint PRIMARY KEY, n text)",
-        "INSERT INTO t VALUES (1, 'another'), (2, 'table')",
-    ),
-}
 
 
 @pytest.fixture
@@ -81,7 +30,7 @@ def of(table: str, statement: str) -> str:
 
 
 def make(pipeline: Pipeline, table: str, **more: object) -> None:
-    pipeline.execute(*(of(table, statement) for statement in MAKE))
+    pipeline.execute(*(of(table, statement) for statement in RECOPIED_TABLE))
     pipeline.declare(table, **more)
 
 
@@ -203,3 +152,40 @@ def test_an_error_that_passes_is_no_reason_for_a_copy(pipeline: Pipeline) -> Non
 
     assert pipeline.sync("t").recopied == ()
     assert RECOPIES not in pipeline.iceberg("t").properties
+
+
+def test_tables_that_swap_names_are_both_copied_anew_and_no_row_is_in_the_other(
+    pipeline: Pipeline,
+) -> None:
+    for number, table in enumerate(("a", "b", "c")):
+        pipeline.execute(
+            f"CREATE TABLE {table} (id bigint PRIMARY KEY, n int)",
+            f"INSERT INTO {table} SELECT g, {number} FROM generate_series(1, 50) g",
+        )
+        pipeline.declare(table)
+    pipeline.drain()
+    for table in pipeline.tables:
+        pipeline.sync(table)
+    pipeline.execute("UPDATE a SET n = 10 WHERE id = 1", "UPDATE b SET n = 11 WHERE id = 1")
+    with pipeline.connect() as connection:
+        for statement in (
+            "UPDATE a SET n = 20 WHERE id = 2",
+            "ALTER TABLE a RENAME TO tmp",
+            "UPDATE tmp SET n = 30 WHERE id = 3",
+            "ALTER TABLE b RENAME TO a",
+            "UPDATE a SET n = 41 WHERE id = 4",
+            "ALTER TABLE tmp RENAME TO b",
+            "UPDATE b SET n = 50 WHERE id = 5",
+        ):
+            connection.execute(statement.encode())
+    pipeline.execute("DELETE FROM a WHERE id = 6", "INSERT INTO b VALUES (60, 60)")
+
+    pipeline.drain()
+    copied = {table: pipeline.sync(table).copied_rows > 0 for table in pipeline.tables}
+    pipeline.execute("UPDATE a SET n = 70 WHERE id = 7", "UPDATE b SET n = 80 WHERE id = 7")
+    pipeline.drain()
+    again = {table: pipeline.sync(table).copied_rows for table in pipeline.tables}
+
+    assert copied == {"a": True, "b": True, "c": False}
+    assert again == {"a": 0, "b": 0, "c": 0}
+    assert {t: pipeline.differences(t) for t in pipeline.tables} == {"a": 0, "b": 0, "c": 0}
