@@ -1,16 +1,17 @@
 """Every type of a stock PostgreSQL with its extremes: the one list that the matrix tests run over.
 
-What belongs here: types and values as SQL, in groups of one table each, and the statements that
-send each value through the first copy and through the stream, also as a key. What does not: reading
-anything back.
+What belongs here: types and values as SQL, in groups of one table each, and sending each value
+through the first copy and through the stream, also as a key. What does not: reading anything back.
 
 A table has a column ``v_<n>`` for each type, which may be NULL, and a column ``k_<n>`` of its key
 for each type that can be one. Row ``r`` holds value ``r`` of every type, counted round.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from random import Random
+
+from carbon_pipelines_tests.integration.pipeline import Pipeline
 
 PLANES = "".join(chr(plane << 16 | 0x41) for plane in range(17)) + "\ufeff\u2028\u0301\x7f"
 LARGE = Random(1).randbytes(10_000).hex()
@@ -306,6 +307,28 @@ GROUPS: dict[str, Group] = {
         needs=("hstore", "citext", "ltree", "cube", "seg", "isn", "intarray", "lo"),
     ),
 }
+
+
+def copy_groups(pipeline: Pipeline, groups: Mapping[str, Group]) -> None:
+    """Make and declare a table for each group, fill it, and let the first copy take it."""
+    for name, group in groups.items():
+        pipeline.execute(
+            *(f"CREATE EXTENSION {extension}" for extension in group.needs if extension != "xml"),
+            *(*group.setup, create(name, group), *insert(name, group, first_id=0)),
+        )
+        pipeline.declare(name, key_names(group))
+    pipeline.drain()
+    for name in groups:
+        pipeline.sync(name)
+
+
+def change_groups(pipeline: Pipeline, groups: Mapping[str, Group]) -> None:
+    """Send every value through the stream: inserted, updated to, in changed and deleted keys."""
+    for name, group in groups.items():
+        pipeline.execute(*insert(name, group, first_id=1000), *change(name, group))
+    pipeline.drain()
+    for name in groups:
+        pipeline.sync(name)
 
 
 def create(name: str, group: Group) -> str:
