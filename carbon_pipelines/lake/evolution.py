@@ -25,6 +25,8 @@ from carbon_pipelines.source.relation import SourceColumn, SourceRelation
 
 SOURCE_COLUMNS = "carbon.source-columns"
 """Table property: JSON object of attnum (text) to Iceberg field id."""
+COMMENT = "comment"
+"""Table property that engines show as the table's comment: the source's."""
 
 
 def captured_columns(relation: SourceRelation, table: TableSpec) -> tuple[SourceColumn, ...]:
@@ -70,6 +72,7 @@ def plan_schema(relation: SourceRelation, table: TableSpec) -> Schema:
             column.name,
             with_element_ids(column_type(column, table), len(columns) + number),
             required=column.name in table.key,
+            doc=column.comment,
         )
         for number, column in enumerate(columns, start=1)
     ]
@@ -104,17 +107,33 @@ def plan_renewed_schema(table: Table, relation: SourceRelation, spec: TableSpec)
         required = column.name in spec.key
         if field is not None and arrow_type(field.field_type) == arrow_type(kind):
             fields.append(
-                NestedField(field.field_id, column.name, field.field_type, required=required)
+                NestedField(
+                    field.field_id,
+                    column.name,
+                    field.field_type,
+                    required=required,
+                    doc=column.comment,
+                )
             )
             continue
         fields.append(
             NestedField(
-                next_id, column.name, with_element_ids(kind, next_id + 1), required=required
+                next_id,
+                column.name,
+                with_element_ids(kind, next_id + 1),
+                required=required,
+                doc=column.comment,
             )
         )
         next_id += 2
     ids = {field.name: field.field_id for field in fields}
     return Schema(*fields, identifier_field_ids=[ids[name] for name in spec.key])
+
+
+def source_properties(relation: SourceRelation, schema: Schema) -> dict[str, str]:
+    """The table properties that say what a schema made by ``plan_schema`` was made of."""
+    columns = {SOURCE_COLUMNS: source_columns_property(relation, schema)}
+    return columns if relation.comment is None else {**columns, COMMENT: relation.comment}
 
 
 def source_columns_property(relation: SourceRelation, schema: Schema) -> str:

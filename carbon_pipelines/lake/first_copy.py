@@ -42,11 +42,7 @@ from carbon_pipelines.lake.catch_up import CatchUp
 from carbon_pipelines.lake.connection import lake_errors, load_table
 from carbon_pipelines.lake.copy_range import RangeReader, check_identity
 from carbon_pipelines.lake.copy_start import CopyStart, begin, can_resume
-from carbon_pipelines.lake.evolution import (
-    SOURCE_COLUMNS,
-    plan_renewed_schema,
-    source_columns_property,
-)
+from carbon_pipelines.lake.evolution import plan_renewed_schema, source_properties
 from carbon_pipelines.lake.partitions import file_target
 from carbon_pipelines.lake.staging import (
     BRANCH,
@@ -184,7 +180,7 @@ class FirstCopy:
 
         with lake_errors(f"Iceberg table {self._spec.label}"):
             table, self._schema = beside_others(self._catalog, table, attempt)
-        self._properties = {SOURCE_COLUMNS: source_columns_property(relation, self._schema)}
+        self._properties = source_properties(relation, self._schema)
         return table
 
     def _start(self, table: Table, start: CopyStart) -> tuple[Table, StagedCopy]:

@@ -30,6 +30,7 @@ from pyiceberg.types import (
 from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.errors import UnsupportedSchemaChangeError
 from carbon_pipelines.lake.evolution import (
+    COMMENT,
     SOURCE_COLUMNS,
     captured_columns,
     check_protected,
@@ -52,12 +53,14 @@ class SchemaChange:
     Attributes:
         schema: The table's schema from then on, under the next free id.
         source_columns: attnum (text) -> field id, of the columns of that schema.
+        comment: Of the table, if it has one.
         filled: New columns that existing rows have a constant in, by name.
         steps: What changes, for people; none if nothing does.
     """
 
     schema: Schema
     source_columns: Mapping[str, int]
+    comment: str | None
     filled: Mapping[str, str]
     steps: tuple[str, ...]
 
@@ -204,11 +207,14 @@ class _Planning:
             schema_id=max(self._table.schemas()) + 1,
             identifier_field_ids=self._table.schema().identifier_field_ids,
         )
-        return SchemaChange(schema, known, self._filled, tuple(self._steps))
+        comment = self._relation.comment
+        if self._table.properties.get(COMMENT) != comment:
+            self._steps.append("describes the table")
+        return SchemaChange(schema, known, comment, self._filled, tuple(self._steps))
 
     def _added(self, column: SourceColumn) -> NestedField:
         kind = with_element_ids(column_type(column, self._spec), self._next_id + 1)
-        made = NestedField(self._next_id, column.name, kind, required=False)
+        made = NestedField(self._next_id, column.name, kind, required=False, doc=column.comment)
         self._next_id += 2
         self._steps.append(f"adds {column.name}")
         if column.missing_value is not None:
@@ -226,8 +232,10 @@ class _Planning:
             self._steps.append(f"widens {column.name} from {field.field_type} to {kind}")
         if field.name != column.name:
             self._steps.append(f"renames {field.name} to {column.name}")
+        if field.doc != column.comment:
+            self._steps.append(f"describes {column.name}")
         return NestedField(
-            field.field_id, column.name, kind, required=field.required, doc=field.doc
+            field.field_id, column.name, kind, required=field.required, doc=column.comment
         )
 
 

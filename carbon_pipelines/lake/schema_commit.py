@@ -19,15 +19,17 @@ from pyiceberg.table.update import (
     AddSchemaUpdate,
     AssertCurrentSchemaId,
     AssertLastAssignedFieldId,
+    RemovePropertiesUpdate,
     SetCurrentSchemaUpdate,
     SetPropertiesUpdate,
+    TableUpdate,
     UpdatesAndRequirements,
 )
 
 from carbon_pipelines.errors import CommitConflictError
 from carbon_pipelines.lake.commit import commit_files
 from carbon_pipelines.lake.connection import lake_errors
-from carbon_pipelines.lake.evolution import SOURCE_COLUMNS
+from carbon_pipelines.lake.evolution import COMMENT, SOURCE_COLUMNS
 from carbon_pipelines.lake.fill import fill_files
 from carbon_pipelines.lake.schema_change import SchemaChange
 from carbon_pipelines.lake.state import load_progress
@@ -62,9 +64,11 @@ def commit_change(table: Table, label: str, change: SchemaChange) -> None:
 def _schema_updates(table: Table, change: SchemaChange) -> tuple[Schema, UpdatesAndRequirements]:
     """The schema under the id that it gets, and what makes it current."""
     metadata, schema = table.metadata, change.schema
-    properties = SetPropertiesUpdate(
-        updates={SOURCE_COLUMNS: json.dumps(dict(change.source_columns))}
-    )
+    columns = {SOURCE_COLUMNS: json.dumps(dict(change.source_columns))}
+    described = {} if change.comment is None else {COMMENT: change.comment}
+    properties: tuple[TableUpdate, ...] = (SetPropertiesUpdate(updates={**columns, **described}),)
+    if change.comment is None and COMMENT in table.properties:
+        properties += (RemovePropertiesUpdate(removals=[COMMENT]),)
     requirements = (
         AssertCurrentSchemaId.model_validate({"current-schema-id": metadata.current_schema_id}),
         AssertLastAssignedFieldId.model_validate(
@@ -74,7 +78,7 @@ def _schema_updates(table: Table, change: SchemaChange) -> tuple[Schema, Updates
     known = next((s for s in table.schemas().values() if s.fields == schema.fields), None)
     if known is not None:
         current = SetCurrentSchemaUpdate.model_validate({"schema-id": known.schema_id})
-        return known, ((current, properties), requirements)
+        return known, ((current, *properties), requirements)
     added = AddSchemaUpdate.model_validate({"schema": schema})
     current = SetCurrentSchemaUpdate.model_validate({"schema-id": -1})
-    return schema, ((added, current, properties), requirements)
+    return schema, ((added, current, *properties), requirements)

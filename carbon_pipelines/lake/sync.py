@@ -19,6 +19,7 @@ from carbon_pipelines.lake.automatic import ANSWERED, count_recopy
 from carbon_pipelines.lake.catch_up import CatchUp, CaughtUp
 from carbon_pipelines.lake.connection import lake_errors, load_table, open_catalog
 from carbon_pipelines.lake.delete_file import count_rows
+from carbon_pipelines.lake.evolution import COMMENT
 from carbon_pipelines.lake.first_copy import FirstCopied, FirstCopy
 from carbon_pipelines.lake.gap import check_generation
 from carbon_pipelines.lake.merge import MergeHooks
@@ -49,6 +50,7 @@ class TableSynced:
         first_offset: Kafka offset that reading began at.
         last_offset: Offset before the one to read next.
         lag_offsets: Offsets of the topic not yet read, at the end.
+        comment: The source's description of the table; ``column_comments`` those of columns.
         recopied: Why the table was copied anew by itself, once for each time.
         schema_steps: Changes of columns that were followed.
         progress: What snapshot ``snapshot_id`` carries.
@@ -69,6 +71,8 @@ class TableSynced:
     row_count: int
     column_schema: tuple[tuple[str, str], ...]
     progress: TableProgress
+    comment: str | None = None
+    column_comments: Mapping[str, str] = field(default_factory=dict[str, str])
     recopied: tuple[str, ...] = ()
     schema_steps: tuple[str, ...] = ()
     seconds_by_step: Mapping[str, float] = field(default_factory=dict[str, float])
@@ -233,6 +237,8 @@ def _synced(
         row_count=row_count,
         column_schema=tuple((f.name, str(f.field_type)) for f in done.table.schema().fields),
         progress=done.progress,
+        comment=done.table.properties.get(COMMENT),
+        column_comments={f.name: f.doc for f in done.table.schema().fields if f.doc},
         recopied=recopied,
         schema_steps=done.schema_steps,
         seconds_by_step=dict(steps),

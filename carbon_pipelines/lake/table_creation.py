@@ -14,7 +14,12 @@ from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.errors import StateMissingError
 from carbon_pipelines.lake.commit import commit_files
 from carbon_pipelines.lake.connection import lake_errors, load_table
-from carbon_pipelines.lake.evolution import SOURCE_COLUMNS, plan_schema, source_columns_property
+from carbon_pipelines.lake.evolution import (
+    SOURCE_COLUMNS,
+    plan_schema,
+    source_columns_property,
+    source_properties,
+)
 from carbon_pipelines.lake.partitions import partition_spec, sort_order
 from carbon_pipelines.lake.row_delta import FileChanges
 from carbon_pipelines.lake.state import created_properties
@@ -60,7 +65,7 @@ def _create(catalog: Catalog, table: TableSpec, relation: SourceRelation) -> Tab
                 sort_order=sort_order(table, schema),
                 properties={
                     **_PROPERTIES,
-                    SOURCE_COLUMNS: source_columns_property(relation, schema),
+                    **source_properties(relation, schema),
                 },
             )
         except TableAlreadyExistsError:

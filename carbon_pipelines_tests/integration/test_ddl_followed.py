@@ -151,3 +151,30 @@ def source_columns(pipeline: Pipeline, table: str) -> set[str]:
             [table],
         ).fetchall()
     return {row[0] for row in rows}
+
+
+def test_what_the_owner_says_of_table_and_columns_is_said_in_the_lake(pipeline: Pipeline) -> None:
+    pipeline.execute(
+        "CREATE TABLE t (id bigint PRIMARY KEY, n int)",
+        "COMMENT ON TABLE t IS 'Trades'",
+        "COMMENT ON COLUMN t.n IS 'Lots'",
+        "INSERT INTO t VALUES (1, 1)",
+    )
+    pipeline.declare("t")
+    first = pipeline.follow("t")
+    pipeline.execute(
+        "COMMENT ON TABLE t IS 'Trades of a day'",
+        "COMMENT ON COLUMN t.n IS NULL",
+        "UPDATE t SET n = 2",
+        "COMMENT ON COLUMN t.id IS 'Number of the trade'",
+    )
+    second = pipeline.follow("t")
+    docs = {f.name: f.doc for f in pipeline.iceberg("t").schema().fields}
+    pipeline.execute("COMMENT ON TABLE t IS NULL")
+    third = pipeline.follow("t")
+
+    assert (first.comment, first.column_comments) == ("Trades", {"n": "Lots"})
+    assert (second.comment, docs) == ("Trades of a day", {"id": "Number of the trade", "n": None})
+    assert (third.comment, "comment" in pipeline.iceberg("t").properties) == (None, False)
+    assert second.copied_rows == third.copied_rows == 0
+    assert pipeline.differences("t") == 0

@@ -105,7 +105,10 @@ def _tags(table: TableSpec) -> dict[str, str]:
 
 def _synced_metadata(facts: "TableSynced") -> dict[str, Any]:
     """The facts of one merge under the names every dashboard knows."""
-    columns = [dg.TableColumn(name, kind) for name, kind in facts.column_schema]
+    columns = [
+        dg.TableColumn(name, kind, description=facts.column_comments.get(name))
+        for name, kind in facts.column_schema
+    ]
     metadata: dict[str, Any] = {
         "dagster/row_count": facts.row_count,
         "dagster/column_schema": dg.TableSchema(columns=columns),
@@ -119,6 +122,8 @@ def _synced_metadata(facts: "TableSynced") -> dict[str, Any]:
         "carbon/deleted_rows": facts.deleted_rows,
         "carbon/seconds_by_step": dict(facts.seconds_by_step),
     }
+    if facts.comment:
+        metadata["carbon/source_comment"] = facts.comment
     if facts.recopied:
         metadata["carbon/recopied_because"] = list(facts.recopied)
     if facts.schema_steps:
