@@ -23,6 +23,7 @@ from carbon_pipelines.catalog.document import Document, load_document
 from carbon_pipelines.catalog.table import (
     WORD,
     ColumnSpec,
+    DeadLettersSpec,
     Declared,
     PartitionField,
     SortField,
@@ -38,6 +39,7 @@ Model = TypeVar("Model", bound=Declared)
 Problem = tuple[Path, int, str]
 _PARTS: Mapping[str, type[Declared]] = {
     "columns": ColumnSpec,
+    "dead_letters": DeadLettersSpec,
     "partitioning": PartitionField,
     "sort_order": SortField,
 }

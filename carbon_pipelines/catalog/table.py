@@ -23,6 +23,10 @@ from pydantic_core import PydanticCustomError
 WORD = re.compile(r"[a-z][a-z0-9_]*")
 RESERVED_SCHEMAS = frozenset({"carbon", "information_schema", "pg_catalog", "pg_toast"})
 
+RESERVED_TABLES = frozenset({"carbon_dead_letters"})
+MOST_DEAD_LETTERS = 1_000
+"""Dead letters that one table may have: each of its snapshots names them all."""
+
 _DURATION = re.compile(r"([1-9][0-9]*)(m|h|d)")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 _TRANSFORM = re.compile(r"identity|year|month|day|hour|(bucket|truncate)\[[1-9][0-9]*\]")
@@ -87,6 +91,16 @@ def _lake_type(value: object) -> object:
     raise mistake(reason)
 
 
+def _dead_letters(value: object) -> object:
+    """Accept a whole number from 0 to the largest."""
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = int(value)
+    if isinstance(value, int) and 0 <= value <= MOST_DEAD_LETTERS:
+        return value
+    reason = f"must be a whole number from 0 to {MOST_DEAD_LETTERS}"
+    raise mistake(reason)
+
+
 def _team(value: object) -> object:
     """Accept only ``team:<name>``, which Dagster shows as the owner."""
     if isinstance(value, str) and re.fullmatch(r"team:[A-Za-z0-9][A-Za-z0-9_.-]*", value):
@@ -137,6 +151,17 @@ class SortField(Declared):
     direction: Literal["asc", "desc"] = "asc"
 
 
+class DeadLettersSpec(Declared):
+    """What becomes of events that cannot be merged.
+
+    Up to ``at_most`` of them may be set aside while the table goes on without them. At the next one
+    it stops before it: until somebody releases it (``park``), or to try again at each run.
+    """
+
+    at_most: Annotated[int, BeforeValidator(_dead_letters)] = 0
+    then: Literal["park", "stop"] = "park"
+
+
 class TableSpec(Declared):
     """What we capture from one source table and what we promise about it.
 
@@ -160,6 +185,7 @@ class TableSpec(Declared):
     on_rewrite: Literal["recopy", "park"] = "recopy"
     recopies_per_hour: Annotated[int, BeforeValidator(_count)] = 3
     columns: Mapping[Name, ColumnSpec] = Field(default_factory=dict[str, ColumnSpec])
+    dead_letters: DeadLettersSpec = DeadLettersSpec()
 
     @property
     def identifier(self) -> tuple[str, str]:
@@ -212,6 +238,9 @@ def _contradictions(table: TableSpec) -> Iterator[Contradiction]:
     if table.source_schema in RESERVED_SCHEMAS:
         reason = f"schema {table.source_schema} belongs to the system and cannot be captured"
         yield Contradiction(("source_schema",), reason)
+    if table.name in RESERVED_TABLES:
+        reason = f'"{table.name}" is the name of a table of our own; give it another "name"'
+        yield Contradiction(("name",), reason)
     yield from _key_contradictions(table)
     fields = (("partitioning", table.partitioning), ("sort_order", table.sort_order))
     for place, declared in fields:

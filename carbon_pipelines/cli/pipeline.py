@@ -187,11 +187,13 @@ def _end(failed: int) -> None:
 
 def _sentence(table: TableSpec, facts: "TableSynced") -> str:
     """What one sync did, as one line."""
+    pending = len(facts.progress.dead_letters)
+    lacks = f"; lacks {pending} events: carbon replay {table.label}" if pending else ""
     if not facts.committed:
-        return f"{table.label}: nothing new, {facts.row_count:,} rows at {facts.position}"
+        return f"{table.label}: nothing new, {facts.row_count:,} rows at {facts.position}{lacks}"
     seconds = sum(facts.seconds_by_step.values())
     return (
         f"{table.label}: {facts.row_count:,} rows at {facts.position} "
         f"({facts.copied_rows:,} copied, {facts.upserted_rows:,} written, "
-        f"{facts.deleted_rows:,} deleted, {seconds:.1f} s)"
+        f"{facts.deleted_rows:,} deleted, {seconds:.1f} s){lacks}"
     )

@@ -1,4 +1,4 @@
-"""``carbon park`` and ``release``: what people do about a table that cannot go on.
+"""``carbon park``, ``release`` and ``replay``: what people do about a table that cannot go on.
 
 What belongs here: choosing tables, showing the plan, doing it if told to. What does not: anything
 that decides. Without ``--yes`` a command shows what it would do and changes nothing.
@@ -55,6 +55,45 @@ def release(tables: tuple[str, ...], reason: str, *, yes: bool) -> None:
     for plan in plans:
         apply_release(plan, endpoints, reason=reason, by=surroundings.user())
         click.echo(f'{plan.table.label} is released; "carbon sync {plan.table.label}" goes on.')
+
+
+@cli.command()
+@click.argument("tables", nargs=-1, required=True)
+@REASON
+@click.option(
+    "--drop",
+    "offsets",
+    type=int,
+    multiple=True,
+    help="Instead, give up the message at this offset of one table, if it belongs to no row.",
+)
+@YES
+def replay(tables: tuple[str, ...], reason: str, offsets: tuple[int, ...], *, yes: bool) -> None:
+    """Put the dead letters of TABLES back, those whose cause is gone.
+
+    TABLES are <database>/<table>, <database>/* or <database>. The plan tries every one of them.
+    """
+    chosen, endpoints = _chosen(tables), surroundings.endpoints()
+    from carbon_pipelines.lake.replay import apply_replay, drop_dead_letters, plan_replay
+
+    if offsets and len(chosen) != 1:
+        message = "--drop takes one table: offsets are those of its topic."
+        raise click.UsageError(message)
+    plans = plan_replay(chosen, endpoints)
+    for plan in plans:
+        click.echo(plan.describe())
+    if offsets:
+        click.echo(f"To be given up: {', '.join(map(str, offsets))}")
+    if not yes:
+        click.echo("Nothing was changed. Run it again with --yes.")
+        return
+    by = surroundings.user()
+    if offsets:
+        dropped = drop_dead_letters(chosen[0], endpoints, offsets, reason=reason, by=by)
+        click.echo(f"{chosen[0].label}: {dropped} dead letters given up")
+        return
+    for plan in plans:
+        click.echo(apply_replay(plan, endpoints, reason=reason, by=by).sentence())
 
 
 def _chosen(patterns: Sequence[str]) -> tuple[TableSpec, ...]:

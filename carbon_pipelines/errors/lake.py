@@ -68,7 +68,7 @@ class UnrepresentableValueError(LakeError):
         shown = value if len(value) <= 80 else value[:77] + "..."
         super().__init__(
             f"column {column}: {shown!r} cannot be held exactly as {type_name}. The table stands "
-            "before the batch with this value and nothing is lost. Declare a wider type for the "
+            "before this value and nothing is lost. Declare a wider type for the "
             'column ("type: decimal(p,s)", or "type: string" for PostgreSQL\'s own text) or '
             'correct the source, then restart a running capture and run "carbon recopy".'
         )
@@ -166,7 +166,7 @@ class MissingPriorValueError(LakeError):
         self.table, self.columns, self.keys = table, columns, keys
         super().__init__(
             f"{table}: an update left {columns} unchanged for key {keys}, but the lake holds no "
-            "such row and never writes a NULL in its place. The table stands before this batch. "
+            "such row and never writes a NULL in its place. The row stands as it did before it. "
             f'Run "carbon verify {table}" to see what else differs, then "carbon recopy {table}".'
         )
 

@@ -3,6 +3,8 @@
 What belongs here: classes and their sentences, as ``errors/__init__.py`` says for all of them.
 """
 
+from collections.abc import Sequence
+
 from carbon_pipelines.errors.lake import LakeError
 
 
@@ -49,4 +51,51 @@ class RecopyLimitError(LakeError):
             f"{table} was copied anew by itself {limit} times within an hour and would have to be "
             f"again: {reason} Readers keep the rows of the last copy. Find out what changes the "
             'table so often, or raise "recopies_per_hour" in its declaration.'
+        )
+
+
+class PriorDeadLetterError(LakeError):
+    """An event takes a value from an earlier event of its row that is a dead letter."""
+
+    def __init__(self, table: str, columns: str, offset: int) -> None:
+        self.table, self.columns, self.offset = table, columns, offset
+        super().__init__(
+            f"{table}: an update left {columns} as they were after the event at offset {offset}. "
+            "That one is a dead letter, so their values are not known. The row stands as it did "
+            f'before it. "carbon replay {table}" applies both once the cause is gone.'
+        )
+
+
+class DeadLetterExpiredError(LakeError):
+    """Whether a dead letter is still its row's last word cannot be told."""
+
+    def __init__(self, table: str, offset: int, low: int) -> None:
+        self.table, self.offset, self.low = table, offset, low
+        super().__init__(
+            f"{table}: Kafka starts at offset {low} and no longer holds what came after the dead "
+            f"letter at {offset}; a later event of the same row may be among it. The row stands as "
+            f'it did. Run "carbon recopy {table}".'
+        )
+
+
+class DeadLetterMissingError(LakeError):
+    """A table lacks events, and the dead letters' table does not have them."""
+
+    def __init__(self, table: str, where: str, offsets: Sequence[int]) -> None:
+        self.table, self.where, self.offsets = table, where, tuple(offsets)
+        super().__init__(
+            f"{table} lacks the events at offsets {', '.join(map(str, offsets[:5]))}, but {where} "
+            "does not hold them: it was dropped, or set back. Nothing was changed. Run "
+            f'"carbon recopy {table}".'
+        )
+
+
+class NoSuchDeadLetterError(LakeError):
+    """A dead letter that is to be dropped is not pending, or belongs to a row."""
+
+    def __init__(self, table: str, offset: int, reason: str) -> None:
+        self.table, self.offset, self.reason = table, offset, reason
+        super().__init__(
+            f"{table}: the dead letter at offset {offset} cannot be dropped: {reason}. Nothing was "
+            f'changed. "carbon replay {table}" shows what is pending.'
         )

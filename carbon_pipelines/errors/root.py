@@ -94,7 +94,11 @@ CarbonPipelinesError                  (``retryable`` says whether the same call 
 │   ├── TableParkedError              a table stands still until it is released or copied anew
 │   ├── TableNotParkedError           a table to release is not parked
 │   ├── RecopyLimitError              a table would have to be copied anew once too often
-│   └── TableNotCopiedError           a table has no published copy yet
+│   ├── TableNotCopiedError           a table has no published copy yet
+│   ├── PriorDeadLetterError          a value stands in an event that is a dead letter
+│   ├── DeadLetterExpiredError        Kafka no longer tells what came after a dead letter
+│   ├── DeadLetterMissingError        the dead letters' table lacks one that a table names
+│   └── NoSuchDeadLetterError         a dead letter to be dropped is none, or belongs to a row
 ├── QualityError                      a comparison could not be made
 │   ├── NoConsistentPointError        (retryable) source and lake never stood at the same point
 │   ├── LakeUnreadableError           the independent reader cannot read a table snapshot

@@ -99,8 +99,9 @@ class MalformedEnvelopeError(StreamError):
         self.topic, self.partition, self.offset, self.reason = topic, partition, offset, reason
         super().__init__(
             f"The message at {topic}[{partition}]@{offset} is not a change event: {reason}. "
-            f"Nothing from this batch was applied. See who else writes to the topic; to go on "
-            f'without the message, run "carbon recopy {_table_of(topic)}".'
+            "Everything before it is merged. See who else writes to the topic; to go on without "
+            f'it, let "dead_letters" in the declaration of {_table_of(topic)} have "at_most: 1" '
+            f'and run "carbon release", or run "carbon recopy {_table_of(topic)}".'
         )
 
 

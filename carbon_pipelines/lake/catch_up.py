@@ -14,9 +14,12 @@ from pyiceberg.table.refs import MAIN_BRANCH
 from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.lake.event_reading import EventReading, Part, unseen
 from carbon_pipelines.lake.gap import check_generation
-from carbon_pipelines.lake.merge import Merge, Merged, MergeHooks
+from carbon_pipelines.lake.judge import Refusals
+from carbon_pipelines.lake.merge import MERGE_REFUSALS, Merge, Merged, MergeHooks
 from carbon_pipelines.lake.schema_follow import SchemaFollower
+from carbon_pipelines.lake.set_aside import SettingAside
 from carbon_pipelines.lake.state import TableProgress
+from carbon_pipelines.source.position import Position
 from carbon_pipelines.stream.consumer import TopicState, load_topic_state
 from carbon_pipelines.stream.topics import check_topic, topic_of
 
@@ -55,7 +58,7 @@ class CatchUp:
         hooks: MergeHooks | None = None,
     ) -> None:
         self._catalog, self._spec, self._bootstrap = catalog, table, bootstrap
-        self._branch, self._hooks = branch, hooks
+        self._branch, self._hooks = branch, hooks or MergeHooks()
 
     def run(
         self, table: Table, progress: TableProgress, *, until_lsn: int | None = None
@@ -70,7 +73,9 @@ class CatchUp:
         Raises:
             UnsupportedSchemaChangeError: A DDL cannot be followed; events before it are merged.
             UnrecordedShapeError, SourceTableReplacedError: Nor can this be; likewise.
-            MalformedEnvelopeError: A message is no change event; nothing of its batch is merged.
+            MalformedEnvelopeError, UnrepresentableValueError, MissingPriorValueError,
+                PriorDeadLetterError: An event cannot be merged, and the table may lack no more;
+                what comes before it is merged.
             OffsetGapError, TopicReplacedError: Kafka no longer holds the next offset.
             StreamGapError, WrongSourceError: As ``check_generation``; nothing is merged.
         """
@@ -87,25 +92,47 @@ class CatchUp:
         check_topic(progress.topic_id, progress.cluster_id, topic)
         check_generation(self._spec, self._bootstrap, progress)
         done = CaughtUp(progress, table, topic)
-        reading = EventReading(self._spec, self._bootstrap, follower, progress, until_lsn)
+        # rows of a copy that is not published are not worth having without some of its events
+        sift = self._branch == MAIN_BRANCH
+        reading = EventReading(
+            self._spec, self._bootstrap, follower, progress, until_lsn, sift=sift
+        )
         for part in reading.parts(topic):
-            done = self._apply(done, part, follower)
+            done = self._apply(done, part, follower, reading.take_refused(part.next_offset))
         if follower.version > done.progress.schema_version:
-            done = self._apply(done, Part(None, done.progress.next_offset), follower)
+            done = self._apply(done, Part(None, done.progress.next_offset), follower, {})
         if follower.stop is not None and follower.stop.error is not None:
             raise follower.stop.error
         return replace(done, schema_steps=tuple(follower.steps))
 
-    def _apply(self, done: CaughtUp, part: Part, follower: SchemaFollower) -> CaughtUp:
+    def _apply(
+        self, done: CaughtUp, part: Part, follower: SchemaFollower, broken: Refusals
+    ) -> CaughtUp:
         """Merge one batch; without one, commit progress alone, so that reading comes to rest."""
-        base = done.progress
-        position = max(base.position, part.last or base.position)
-        after = base.moved_to(position, part.next_offset, follower.version, follower.ddl_offset)
-        merge = Merge(self._catalog, follower.spec, branch=self._branch, hooks=self._hooks)
-        if part.batch is None:
-            return _added(done, merge.record(base, after), after, 0)
-        merged = merge.apply(unseen(part.batch, base), base, after)
-        return _added(done, merged, after, len(part.batch))
+        base, spec = done.progress, follower.spec
+
+        def moved(last: Position | None, next_offset: int) -> TableProgress:
+            position = max(base.position, last or base.position)
+            return base.moved_to(position, next_offset, follower.version, follower.ddl_offset)
+
+        merge = Merge(self._catalog, spec, branch=self._branch, hooks=self._hooks)
+        if not (broken or base.dead_letters):
+            after = moved(part.last, part.next_offset)
+            if part.batch is None:
+                return _added(done, merge.record(base, after), after, 0)
+            try:
+                merged = merge.apply(unseen(part.batch, base), base, after)
+                return _added(done, merged, after, len(part.batch))
+            except MERGE_REFUSALS:
+                if self._branch != MAIN_BRANCH:
+                    raise
+        aside = SettingAside(self._catalog, spec, self._bootstrap, merge, self._hooks)
+        outcome = aside.apply(base, part, broken, moved)
+        if outcome.merged is not None:
+            done = _added(done, outcome.merged, outcome.after, outcome.events)
+        if outcome.stop is not None:
+            raise outcome.stop
+        return done
 
 
 def _added(done: CaughtUp, merged: Merged, after: TableProgress, events: int) -> CaughtUp:

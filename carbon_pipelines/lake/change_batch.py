@@ -129,11 +129,13 @@ class EnvelopeReader:
         )
 
     def read(self, raw: RawBatch) -> ChangeBatch:
-        """Decode one raw batch.
+        """Decode one raw batch, which may be empty.
 
         Raises:
             MalformedEnvelopeError: Names the first message that is no change event of this table.
         """
+        if not raw.values:
+            return self._to_batch(self._schema.empty_table(), raw)
         try:
             table = self._read_at_once(raw.values)
         except pa.ArrowInvalid:

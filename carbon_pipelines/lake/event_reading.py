@@ -8,14 +8,20 @@ The events of one read are taken to be of one version, the newest seen, and deco
 they are not, their positions and versions are read first and each run of a version by itself.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from carbon_pipelines.catalog.table import TableSpec
-from carbon_pipelines.errors import MalformedEnvelopeError
+from carbon_pipelines.errors import (
+    CarbonPipelinesError,
+    MalformedEnvelopeError,
+    UnrepresentableValueError,
+)
 from carbon_pipelines.lake.change_batch import DELETE, ChangeBatch, EnvelopeReader, concat_batches
+from carbon_pipelines.lake.halving import sift
 from carbon_pipelines.lake.schema_follow import SchemaFollower, Stop
 from carbon_pipelines.lake.state import CopyEdge, TableProgress
 from carbon_pipelines.source.position import Position
@@ -42,7 +48,11 @@ class Part:
 
 
 class EventReading:
-    """Reads a topic from ``progress`` to its end as it was asked for, or up to ``until_lsn``."""
+    """Reads a topic from ``progress`` to its end as it was asked for, or up to ``until_lsn``.
+
+    Args:
+        sift: Pass messages that are no change events by (``take_refused``); else they end it.
+    """
 
     def __init__(
         self,
@@ -51,11 +61,21 @@ class EventReading:
         follower: SchemaFollower,
         progress: TableProgress,
         until_lsn: int | None,
+        *,
+        sift: bool,
     ) -> None:
+        self._sift = sift
+        self._refused: dict[int, CarbonPipelinesError] = {}
         self._bootstrap, self._follower, self._progress = bootstrap, follower, progress
         self._until_lsn, self._below_edge = until_lsn, progress.edge is not None
         self._places = EnvelopeReader(topic_of(spec), {}, ())
         self._version = progress.schema_version
+
+    def take_refused(self, end: int) -> dict[int, CarbonPipelinesError]:
+        """Messages before offset ``end``, read and not yet taken, that are no change events."""
+        taken = {offset: error for offset, error in self._refused.items() if offset < end}
+        self._refused = {o: error for o, error in self._refused.items() if o >= end}
+        return taken
 
     def parts(self, topic: TopicState) -> Iterator[Part]:
         """What to merge and commit, one after another; no batch for a tail that holds no event.
@@ -114,7 +134,7 @@ class EventReading:
         if self._follower.stop is None and not self._below_edge and normaliser.knows(self._version):
             try:
                 batch = normaliser.read(raw, self._version)
-            except MalformedEnvelopeError:
+            except (MalformedEnvelopeError, UnrepresentableValueError):
                 return self._read_by_place(raw)
             if (batch.schema_version == self._version).all():
                 end = end_of(batch, self._until_lsn, None)
@@ -123,7 +143,7 @@ class EventReading:
 
     def _read_by_place(self, raw: RawBatch) -> Part:
         """Decode only what is to be merged: the other events' columns may be of other types."""
-        places = self._places.read(raw)
+        places, raw = self._decode(self._places.read, raw)
         end = end_of(places, self._until_lsn, self._follower.stop)
         wanted = np.flatnonzero(is_unseen(places, self._progress)[:end])
         unknown = self._first_unknown(places, wanted)
@@ -136,7 +156,17 @@ class EventReading:
         if not len(wanted):
             return Part(None, *_after(places, end, raw), named)
         batch = self._read_runs(raw, wanted, places.schema_version)
-        return Part(batch, *_after(places, end, raw), named)
+        return Part(batch if len(batch) else None, *_after(places, end, raw), named)
+
+    def _decode(
+        self, read: Callable[[RawBatch], ChangeBatch], raw: RawBatch
+    ) -> tuple[ChangeBatch, RawBatch]:
+        """Decode ``raw`` without the messages that cannot be; also what was decoded of it."""
+        if not self._sift:
+            return read(raw), raw
+        batch, rest, refused = sift(read, raw)
+        self._refused |= refused
+        return batch, rest
 
     def _first_unknown(self, places: ChangeBatch, wanted: np.ndarray) -> int | None:
         knows = self._follower.normaliser.knows
@@ -150,9 +180,10 @@ class EventReading:
         """Each run of events of one version by itself."""
         named = versions[wanted]
         runs = np.split(wanted, np.flatnonzero(np.diff(named)) + 1)
-        batches = [
-            self._follower.normaliser.read(_only(raw, run), int(versions[run[0]])) for run in runs
-        ]
+        normaliser, batches = self._follower.normaliser, list[ChangeBatch]()
+        for run in runs:
+            read = partial(normaliser.read, version=int(versions[run[0]]))
+            batches.append(self._decode(read, _only(raw, run))[0])
         self._version = int(named[-1])
         return concat_batches(batches)
 

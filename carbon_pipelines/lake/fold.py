@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from carbon_pipelines.lake.arrow import compute as pc
 from carbon_pipelines.lake.change_batch import (
+    CREATE,
     DELETE,
     TRUNCATE,
     UNCHANGED_SEPARATOR,
@@ -89,6 +90,14 @@ def fold_batch(batch: ChangeBatch, before: Sequence[pa.Array], after: Sequence[p
         {name: (rows, events + start) for name, (rows, events) in copied.items()},
         filled,
     )
+
+
+def fold_inserts(batch: ChangeBatch) -> Fold:
+    """A table without a key: every insert after the last TRUNCATE is a row."""
+    truncates = np.flatnonzero(batch.operation == TRUNCATE)
+    truncated_at = int(truncates[-1]) if len(truncates) else -1
+    inserts = np.flatnonzero(batch.operation == CREATE)
+    return Fold(None, inserts[inserts > truncated_at], truncated_at)
 
 
 def _plain(column: pa.Array) -> pa.Array:

@@ -11,11 +11,10 @@ What keeps the table exact, in this order:
    branch has moved, the plan is thrown away with its files and made anew from step 1.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-import numpy as np
 import pyarrow as pa
 from pyiceberg.catalog import Catalog
 from pyiceberg.manifest import DataFile
@@ -23,15 +22,20 @@ from pyiceberg.table import Table
 from pyiceberg.table.refs import MAIN_BRANCH
 
 from carbon_pipelines.catalog.table import TableSpec
-from carbon_pipelines.errors import CommitConflictError, StateMissingError
-from carbon_pipelines.lake.change_batch import CREATE, TRUNCATE, ChangeBatch
+from carbon_pipelines.errors import (
+    CommitConflictError,
+    MissingPriorValueError,
+    StateMissingError,
+    UnrepresentableValueError,
+)
+from carbon_pipelines.lake.change_batch import ChangeBatch
 from carbon_pipelines.lake.codec import decode_column
 from carbon_pipelines.lake.commit import commit_files
 from carbon_pipelines.lake.connection import lake_errors, load_table
 from carbon_pipelines.lake.delete_file import count_rows
 from carbon_pipelines.lake.deltas import DeletePlan, plan_deletes, write_deletes
 from carbon_pipelines.lake.evolution import arrow_schema
-from carbon_pipelines.lake.fold import Fold, fold_batch
+from carbon_pipelines.lake.fold import Fold, fold_batch, fold_inserts
 from carbon_pipelines.lake.lookup import FoundRows, RowLookup
 from carbon_pipelines.lake.new_rows import NewRows
 from carbon_pipelines.lake.partitions import PartitionedWriter, file_target
@@ -42,6 +46,9 @@ from carbon_pipelines.lake.table_files import TableFiles, load_table_files
 COMMIT_ATTEMPTS = 8
 """Plans made before a stream of other writers' commits is reported as a conflict."""
 
+MERGE_REFUSALS = (UnrepresentableValueError, MissingPriorValueError)
+"""What single events of a batch may be refused for."""
+
 
 @dataclass(frozen=True, slots=True)
 class MergeHooks:
@@ -50,6 +57,7 @@ class MergeHooks:
     before_write: Callable[[], None] = field(default=lambda: None)
     after_write: Callable[[], None] = field(default=lambda: None)
     after_commit: Callable[[], None] = field(default=lambda: None)
+    after_dead_letters: Callable[[], None] = field(default=lambda: None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +88,16 @@ class Merge:
         self._catalog, self._spec, self._branch = catalog, table, branch
         self._hooks = hooks or MergeHooks()
 
-    def apply(self, batch: ChangeBatch, base: TableProgress, after: TableProgress) -> Merged:
+    def apply(
+        self,
+        batch: ChangeBatch,
+        base: TableProgress,
+        after: TableProgress,
+        notes: Mapping[str, str] | None = None,
+    ) -> Merged:
         """Apply ``batch``, which starts at progress ``base`` and ends at ``after``.
+
+        ``notes`` are left in the snapshot's summary beside the progress.
 
         Raises:
             CommitConflictError: Another process made progress, or won too many times (retryable).
@@ -89,6 +105,7 @@ class Merge:
             MissingPriorValueError: An unchanged value has no row to be taken from.
         """
         fold: Fold | None = None
+        properties = {**after.to_properties(), **(notes or {})}
         for _ in range(COMMIT_ATTEMPTS):
             table = self._load(base)
             schema = arrow_schema(table.schema())
@@ -97,9 +114,7 @@ class Merge:
             with lake_errors(f"Iceberg table {self._spec.label}"):
                 plan = _Plan(table, self._spec, self._branch, self._hooks)
                 plan.write(batch, fold, schema)
-                committed = commit_files(
-                    table, plan.changes(), after.to_properties(), branch=self._branch
-                )
+                committed = commit_files(table, plan.changes(), properties, branch=self._branch)
                 if committed is None:
                     plan.discard()
                     continue
@@ -108,6 +123,11 @@ class Merge:
                 committed.table, committed.snapshot_id, plan.upserted_rows, plan.deleted_rows
             )
         raise CommitConflictError(self._spec.label, COMMIT_ATTEMPTS)
+
+    @property
+    def branch(self) -> str:
+        """The branch that is merged into."""
+        return self._branch
 
     def record(self, base: TableProgress, after: TableProgress) -> Merged:
         """Commit progress alone: a snapshot without files."""
@@ -133,7 +153,7 @@ class Merge:
 
     def _fold(self, batch: ChangeBatch, schema: pa.Schema) -> Fold:
         if not self._spec.key:
-            return _fold_inserts(batch)
+            return fold_inserts(batch)
         before = [self._typed_key(batch.before, name, schema) for name in self._spec.key]
         after = [self._typed_key(batch.after, name, schema) for name in self._spec.key]
         return fold_batch(batch, before, after)
@@ -141,14 +161,6 @@ class Merge:
     def _typed_key(self, columns: pa.Table, name: str, schema: pa.Schema) -> pa.Array:
         values = columns.column(name).combine_chunks()
         return decode_column(values, schema.field(name).type, column=name)
-
-
-def _fold_inserts(batch: ChangeBatch) -> Fold:
-    """A table without a key: every insert after the last TRUNCATE is a row."""
-    truncates = np.flatnonzero(batch.operation == TRUNCATE)
-    truncated_at = int(truncates[-1]) if len(truncates) else -1
-    inserts = np.flatnonzero(batch.operation == CREATE)
-    return Fold(None, inserts[inserts > truncated_at], truncated_at)
 
 
 class _Plan:

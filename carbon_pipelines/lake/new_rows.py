@@ -11,11 +11,12 @@ import numpy as np
 import pyarrow as pa
 
 from carbon_pipelines.catalog.table import TableSpec
-from carbon_pipelines.errors import MissingPriorValueError
+from carbon_pipelines.errors import CarbonPipelinesError, MissingPriorValueError
 from carbon_pipelines.lake.arrow import compute as pc
 from carbon_pipelines.lake.change_batch import ChangeBatch
 from carbon_pipelines.lake.codec import decode_column
 from carbon_pipelines.lake.fold import Fold, LakeFill
+from carbon_pipelines.lake.halving import undecodable
 from carbon_pipelines.lake.keys import KeySet
 from carbon_pipelines.lake.lookup import FoundRows, RowLookup
 
@@ -37,17 +38,51 @@ class NewRows:
 
     def build(self) -> pa.Table:
         """All new rows in the order of their last events, sorted as declared."""
+        return sort_rows(self.unsorted(), self._spec)
+
+    def unsorted(self) -> pa.Table:
+        """All new rows in the order of their last events."""
         arrays = [self._column(field) for field in self._schema]
-        return sort_rows(pa.Table.from_arrays(arrays, schema=self._schema), self._spec)
+        return pa.Table.from_arrays(arrays, schema=self._schema)
+
+    def refused(self, most: int) -> dict[int, CarbonPipelinesError]:
+        """Number of a row -> why ``build`` refuses it; the first ``most`` of each column."""
+        found: dict[int, CarbonPipelinesError] = {}
+        for field in self._schema:
+            if field.name in self._batch.after.column_names:
+                for row, error in self._refused(field, most).items():
+                    found.setdefault(row, error)
+        return found
+
+    def _refused(self, column: pa.Field, most: int) -> dict[int, CarbonPipelinesError]:
+        values = self._values(column.name)
+        fill = self._fold.filled.get(column.name)
+        if fill is None:
+            return {**undecodable(values, column.type, column.name, most)}
+        rows = np.setdiff1d(np.arange(len(values)), fill.rows)
+        bad = undecodable(values.take(pa.array(rows)), column.type, column.name, most)
+        there = set(np.concatenate([f.keys for f in self._found]).tolist()) if self._found else ()
+        gone = [i for i, key in enumerate(fill.keys.tolist()) if key not in there]
+        return {
+            **{int(rows[index]): error for index, error in bad.items()},
+            **{
+                int(fill.rows[i]): self._missing(column.name, [int(fill.keys[i])])
+                for i in gone[:most]
+            },
+        }
+
+    def _values(self, name: str) -> pa.Array:
+        """The batch's values of one column, by row; of no use where the lake's are taken."""
+        take = self._fold.upserts.copy()
+        if name in self._fold.copied:
+            rows, events = self._fold.copied[name]
+            take[rows] = events
+        return self._batch.after.column(name).take(pa.array(take)).combine_chunks()
 
     def _column(self, column: pa.Field) -> pa.Array:
         if column.name not in self._batch.after.column_names:
             return pa.nulls(len(self._fold.upserts), column.type)
-        take = self._fold.upserts.copy()
-        if column.name in self._fold.copied:
-            rows, events = self._fold.copied[column.name]
-            take[rows] = events
-        values = self._batch.after.column(column.name).take(pa.array(take)).combine_chunks()
+        values = self._values(column.name)
         fill = self._fold.filled.get(column.name)
         if fill is None:
             return decode_column(values, column.type, column=column.name)
@@ -86,16 +121,16 @@ class NewRows:
                 start += len(wanted)
         missing = [key for key in fill.keys.tolist() if key not in where]
         if missing:
-            self._refuse(column.name, missing)
+            raise self._missing(column.name, missing)
         values = pa.concat_arrays([p.cast(_storage_type(column.type)) for p in parts])
         return values.take(pa.array([where[key] for key in fill.keys.tolist()], pa.int64()))
 
-    def _refuse(self, column: str, missing: list[int]) -> None:
+    def _missing(self, column: str, missing: list[int]) -> MissingPriorValueError:
         keys = self._fold.keys
         assert keys is not None
         some = pa.array(missing[:3])
         shown = KeySet(tuple(c.take(some) for c in keys.columns)).rows(self._spec.key, 3)
-        raise MissingPriorValueError(self._spec.label, column, shown)
+        return MissingPriorValueError(self._spec.label, column, shown)
 
 
 def sort_rows(rows: pa.Table, spec: TableSpec) -> pa.Table:

@@ -31,8 +31,11 @@ from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.errors import (
     CarbonPipelinesError,
     CommitConflictError,
+    MalformedEnvelopeError,
+    MissingPriorValueError,
     OffsetBeyondEndError,
     OffsetGapError,
+    PriorDeadLetterError,
     ProtectedColumnMissingError,
     RecopyLimitError,
     SourceTableReplacedError,
@@ -41,6 +44,7 @@ from carbon_pipelines.errors import (
     TableNotParkedError,
     TableParkedError,
     UnrecordedShapeError,
+    UnrepresentableValueError,
     UnsupportedSchemaChangeError,
     UnsupportedTypeError,
 )
@@ -63,11 +67,18 @@ PARKING_ERRORS = (
     ProtectedColumnMissingError,
     RecopyLimitError,
     SourceTableReplacedError,
+    UnrecordedShapeError,
     OffsetGapError,
     OffsetBeyondEndError,
 )
 """What will be the same at the next run, and is this one table's. A service that is down, or an
 address that names another Kafka or PostgreSQL, is neither."""
+EVENT_ERRORS = (
+    UnrepresentableValueError,
+    MissingPriorValueError,
+    PriorDeadLetterError,
+)
+"""What is wrong with one event; whether that parks its table, the declaration says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +147,14 @@ def descends_from(metadata: TableMetadata, snapshot_id: int) -> bool:
     """Whether ``main`` is that snapshot or was made from it."""
     head = metadata.snapshot_by_name(MAIN_BRANCH)
     return any(one.snapshot_id == snapshot_id for one in ancestors_of(head, metadata))
+
+
+def parks(error: CarbonPipelinesError, spec: TableSpec) -> bool:
+    """Whether ``error``, met while a table was merged, parks it."""
+    of_an_event = isinstance(error, EVENT_ERRORS) or (
+        isinstance(error, MalformedEnvelopeError) and error.topic == topic_of(spec)
+    )
+    return isinstance(error, PARKING_ERRORS) or (of_an_event and spec.dead_letters.then == "park")
 
 
 def refuse_parked(table: Table, spec: TableSpec) -> None:

@@ -207,6 +207,7 @@ def _check_follows(label: str, known: TableProgress, now: TableProgress) -> None
         next_offset=now.next_offset,
         ddl_offset=now.ddl_offset,
         edge=now.edge,
+        dead_letters=now.dead_letters,
     )
     if merged != now or now.edge not in (None, known.edge):
         raise TableMovedError(label, "it was copied anew, or its columns changed")

@@ -22,6 +22,11 @@ FORMAT_VERSION = "1"
 CREATED = "carbon.created"
 """Marks the empty snapshot that a new table begins with: nothing was copied yet."""
 
+DEAD_LETTERS = "carbon.dead_letters"
+"""How many events the snapshot lacks."""
+DEAD_LETTER_OFFSETS = "carbon.dead_letter_offsets"
+"""Which, as a JSON list of offsets; both are there only if there are any."""
+
 
 @dataclass(frozen=True, slots=True)
 class CopyEdge:
@@ -47,6 +52,8 @@ class TableProgress:
         ddl_offset: Offset of the DDL topic up to which the history was considered.
         edge: Until the stream has passed the first copy; then ``None``.
         generation: Of the events that may be merged: those of the next one lie behind a gap.
+        dead_letters: Offsets of the topic before ``next_offset`` whose events the table lacks and
+            that still matter, ascending (``dead_letters.py``).
     """
 
     position: Position
@@ -60,6 +67,7 @@ class TableProgress:
     ddl_offset: int = 0
     edge: CopyEdge | None = None
     generation: int = 0
+    dead_letters: tuple[int, ...] = ()
 
     def moved_to(
         self, position: Position, next_offset: int, schema_version: int, ddl_offset: int
@@ -95,6 +103,9 @@ class TableProgress:
         if self.edge is not None:
             properties["carbon.copy_visibility"] = str(self.edge.visibility)
             properties["carbon.copy_through"] = format_lsn(self.edge.through_lsn)
+        if self.dead_letters:
+            properties[DEAD_LETTERS] = str(len(self.dead_letters))
+            properties[DEAD_LETTER_OFFSETS] = json.dumps(self.dead_letters)
         return properties
 
 
@@ -125,6 +136,7 @@ def read_progress(properties: Mapping[str, str], table: str) -> TableProgress:
         ddl_offset=int(properties["carbon.ddl_offset"]),
         edge=edge,
         generation=int(properties.get("carbon.generation", "0")),
+        dead_letters=tuple(json.loads(properties.get(DEAD_LETTER_OFFSETS, "[]"))),
     )
 
 

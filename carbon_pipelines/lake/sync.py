@@ -24,10 +24,10 @@ from carbon_pipelines.lake.first_copy import FirstCopied, FirstCopy
 from carbon_pipelines.lake.gap import check_generation
 from carbon_pipelines.lake.merge import MergeHooks
 from carbon_pipelines.lake.parking import (
-    PARKING_ERRORS,
     Parked,
     find_parked,
     park_table,
+    parks,
     refuse_parked,
 )
 from carbon_pipelines.lake.recopy import recopy_table
@@ -147,7 +147,9 @@ def sync_table(
                 check_generation(table, endpoints.stream_bootstrap, progress)
                 try:
                     done = catch_up.run(iceberg, progress, until_lsn=until_lsn)
-                except PARKING_ERRORS as error:
+                except CarbonPipelinesError as error:
+                    if not parks(error, table):
+                        raise
                     copied = recopy.answer(error, iceberg)
                     recopied.append(str(error))
                     iceberg, progress = copied.table, copied.progress
@@ -182,9 +184,10 @@ class _Recopy:
             count_recopy(iceberg or begun, self.table, error)
             self.report(f"{self.table.label}: copying anew, because {error}")
             return recopy_table(self.table, self.database, self.endpoints, report=self.report)
-        except PARKING_ERRORS as final:
+        except CarbonPipelinesError as final:
             head = begun.current_snapshot()
-            park_table(self.catalog, self.table, final, copy=head.snapshot_id if head else None)
+            if parks(final, self.table):
+                park_table(self.catalog, self.table, final, copy=head.snapshot_id if head else None)
             raise
 
 

@@ -25,7 +25,7 @@ from carbon_pipelines.lake.row_delta import FileChanges
 from carbon_pipelines.lake.state import created_properties
 from carbon_pipelines.source.relation import SourceRelation
 
-_PROPERTIES = {
+PROPERTIES = {
     "format-version": "2",
     "write.delete.mode": "merge-on-read",
     "write.update.mode": "merge-on-read",
@@ -64,7 +64,7 @@ def _create(catalog: Catalog, table: TableSpec, relation: SourceRelation) -> Tab
                 partition_spec=partition_spec(table, schema),
                 sort_order=sort_order(table, schema),
                 properties={
-                    **_PROPERTIES,
+                    **PROPERTIES,
                     **source_properties(relation, schema),
                 },
             )

@@ -171,6 +171,27 @@ def read_batches(
             yield reading.next_batch(max_events, max_bytes)
 
 
+def read_messages(
+    bootstrap: str, topic: str, offsets: Collection[int]
+) -> dict[int, tuple[bytes | None, bytes | None]]:
+    """The (key, value) of single messages; those that are no committed events are left out.
+
+    Raises:
+        As ``read_batches``.
+    """
+    found: dict[int, tuple[bytes | None, bytes | None]] = {}
+    with closing(Consumer({**_CONSUMER, "bootstrap.servers": bootstrap})) as consumer:
+        for offset in sorted(offsets):
+            with _kafka_errors(bootstrap, topic):
+                _check_start(consumer, topic, offset)
+                consumer.assign([TopicPartition(topic, 0, offset)])
+            reading = _Reading(bootstrap, consumer, topic, offset, offset + 1)
+            for message in reading.poll(1):
+                if message.offset() == offset:
+                    found[offset] = (message.key(), message.value())
+    return found
+
+
 class _Reading:
     """The state between two batches: ``position`` is the offset to go on from."""
 
@@ -188,7 +209,7 @@ class _Reading:
         first, size_bytes = self.position, 0
         while self.position < self._end and len(values) < max_events and size_bytes < max_bytes:
             fitting = (max_bytes - size_bytes) // self._event_bytes + 1
-            messages = self._poll(min(max_events - len(values), fitting, POLL_EVENTS))
+            messages = self.poll(min(max_events - len(values), fitting, POLL_EVENTS))
             polled = [m.value() or b"" for m in messages]
             offsets.extend([m.offset() for m in messages])  # pyright: ignore[reportArgumentType]
             values.extend(polled)
@@ -200,7 +221,7 @@ class _Reading:
             values.pop()
         return RawBatch(values, offsets, first, self.position)
 
-    def _poll(self, count: int) -> list[Message]:
+    def poll(self, count: int) -> list[Message]:
         """At least one event, or an end that has come closer."""
         silent_until = time.monotonic() + SILENCE_SECONDS
         while True:

@@ -107,6 +107,11 @@ def test_mistakes_deep_inside_name_their_own_line(tmp_path: Path) -> None:
         ("freshness: 30s", '"freshness" is written twice; the first is on line 3'),
         ("columns: *x", "is not YAML: found undefined alias"),
         ("name: Tick", "name: must start with a letter a-z"),
+        ("dead_letters: {at_most: many}", "dead_letters.at_most: must be a whole number from 0 to"),
+        ("dead_letters: {at_most: 1001}", "dead_letters.at_most: must be a whole number from 0 to"),
+        ("dead_letters: {then: go}", "dead_letters.then: must be 'park' or 'stop', not \"go\""),
+        ("dead_letters: {max: 3}", '"max" is not a field; the fields are at_most, then'),
+        ("name: carbon_dead_letters", 'name: "carbon_dead_letters" is the name of a table of our'),
     ],
 )
 def test_what_nothing_uses_or_understands_is_rejected_at_its_line(
@@ -118,6 +123,15 @@ def test_what_nothing_uses_or_understands_is_rejected_at_its_line(
 
     assert (file, line) == ("t.yaml", 5)
     assert found.startswith(reason)
+
+
+def test_how_many_events_may_be_set_aside_is_declared(tmp_path: Path) -> None:
+    text = minimal("a") + "dead_letters:\n  at_most: 20\n  then: stop\n"
+    declare(tmp_path, "market", a=text, b=minimal("b"))
+
+    declared = [table.dead_letters for table in load_catalog(tmp_path).tables]
+
+    assert [(one.at_most, one.then) for one in declared] == [(20, "stop"), (0, "park")]
 
 
 def test_every_mistake_of_every_file_is_told_at_once(tmp_path: Path) -> None:

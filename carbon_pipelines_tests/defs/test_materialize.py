@@ -70,6 +70,7 @@ def test_a_lake_table_shows_its_merge_under_the_agreed_names(
         "carbon/first_offset": 10,
         "carbon/last_offset": 15,
         "carbon/lag_offsets": 0,
+        "carbon/dead_letters": 0,
         "carbon/committed": True,
         "carbon/copied_rows": 0,
         "carbon/upserted_rows": 3,

@@ -1,5 +1,3 @@
-import json
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,18 +14,16 @@ from carbon_pipelines.errors import (
     UnrecordedShapeError,
     WrongSourceError,
 )
-from carbon_pipelines.lake import catch_up, event_reading, gap, schema_follow
+from carbon_pipelines.lake import catch_up, event_reading
 from carbon_pipelines.lake.catch_up import CatchUp
 from carbon_pipelines.lake.event_reading import in_copy
 from carbon_pipelines.lake.merge import Merge
 from carbon_pipelines.lake.state import CopyEdge, TableProgress, load_progress
 from carbon_pipelines.source.position import Position
-from carbon_pipelines.source.relation import SourceRelation
 from carbon_pipelines.source.visibility import Visibility
-from carbon_pipelines.stream.consumer import RawBatch, TopicState
-from carbon_pipelines.stream.progress import Gap, Progress
-from carbon_pipelines.stream.schemas import SchemaHistory
+from carbon_pipelines.stream.progress import Gap
 from carbon_pipelines_tests.lake.local_lake import START, LocalLake, relation
+from carbon_pipelines_tests.lake.stream import CAPTURED, Stream
 
 COLUMNS = {"id": "int8", "name": "text"}
 LSNS = st.integers(0, 40)
@@ -58,56 +54,13 @@ def test_nothing_is_in_a_copy_that_the_stream_has_passed() -> None:
     assert in_copy(np.array([1, 2]), np.array([3, 4]), None).tolist() == [False, False]
 
 
-CAPTURED = Progress(Position(103, 1), 200, START.system_identifier, 1, 16384, {}, "ddl")
 GAP = Gap(1, Position(103, 1), 0x200, 0x900, "wal_removed", 0.0)
-
-
-class Stream:
-    """A topic and the DDL topic as they would be read; ``None`` is a marker's offset."""
-
-    def __init__(self, *relations: SourceRelation) -> None:
-        self.messages: list[bytes | None] = []
-        self.history = [(Position(0, n), made) for n, made in enumerate(relations, start=1)]
-        self.read_size = 3
-        self.on_read: Callable[[int], None] = lambda _: None
-        self.captured = CAPTURED
-
-    def put(self, lsn: int, op: str, *, ordinal: int = 1, **more: Any) -> None:
-        xid, version = more.pop("xid", 900), more.pop("version", 1)
-        source = {"txId": xid, "commit_lsn": lsn, "ordinal": ordinal, "schema_version": version}
-        if unchanged := more.pop("unchanged", None):
-            source["unchanged"] = unchanged
-        body = {"op": op, "before": None, "after": None, **more, "source": source}
-        self.messages.append(json.dumps(body).encode())
-
-    def marker(self) -> None:
-        self.messages.append(None)
-
-    def topic_state(self, _bootstrap: str, topic: str) -> TopicState:
-        high = len(self.history) if "ddl" in topic else len(self.messages)
-        return TopicState(topic, "topic", "cluster", 0, high)
-
-    def load_history(self, _bootstrap: str, _database: str) -> SchemaHistory:
-        return SchemaHistory(tuple(self.history), len(self.history))
-
-    def read(
-        self, _bootstrap: str, _topic: str, start: int, end: int, *, max_events: int = 0
-    ) -> Iterator[RawBatch]:
-        for first in range(start, end, self.read_size):
-            self.on_read(first)
-            stop = min(end, first + self.read_size)
-            offsets = [o for o in range(first, stop) if self.messages[o] is not None]
-            yield RawBatch([self.messages[o] for o in offsets], offsets, first, stop)
 
 
 @pytest.fixture
 def stream(monkeypatch: pytest.MonkeyPatch) -> Stream:
     made = Stream(relation(COLUMNS, ["id"]))
-    monkeypatch.setattr(event_reading, "read_batches", made.read)
-    for module in (catch_up, schema_follow):
-        monkeypatch.setattr(module, "load_topic_state", made.topic_state)
-    monkeypatch.setattr(schema_follow, "load_schema_history", made.load_history)
-    monkeypatch.setattr(gap, "load_newest_progress", lambda _bootstrap, _database: made.captured)
+    made.install(monkeypatch)
     return made
 
 

@@ -11,8 +11,9 @@ import dagster as dg
 
 from carbon_pipelines.catalog.load import Catalog
 from carbon_pipelines.defs.jobs.release import release_job
+from carbon_pipelines.defs.jobs.replay import replay_job
 
-JOBS: tuple[Callable[[Catalog], dg.JobDefinition], ...] = (release_job,)
+JOBS: tuple[Callable[[Catalog], dg.JobDefinition], ...] = (release_job, replay_job)
 
 
 def jobs(catalog: Catalog) -> dg.Definitions:

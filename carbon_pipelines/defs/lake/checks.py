@@ -13,6 +13,7 @@ from carbon_pipelines.defs.keys import table_key
 from carbon_pipelines.errors import CarbonPipelinesError
 
 FLOWING = "flowing"
+DEAD_LETTERS = "dead_letters"
 
 
 def lake_checks(table: TableSpec) -> list[dg.AssetCheckSpec]:
@@ -24,13 +25,31 @@ def lake_checks(table: TableSpec) -> list[dg.AssetCheckSpec]:
             asset=key,
             blocking=False,
             description="The table follows its source; if it is parked, this says why.",
-        )
+        ),
+        dg.AssetCheckSpec(
+            DEAD_LETTERS,
+            asset=key,
+            blocking=False,
+            description="No event of the table is set aside as a dead letter.",
+        ),
     ]
 
 
 def flows(table: TableSpec) -> dg.AssetCheckResult:
     """The table was brought up to what Kafka held."""
     return dg.AssetCheckResult(asset_key=table_key("lake", table), check_name=FLOWING, passed=True)
+
+
+def lacks(table: TableSpec, pending: int) -> dg.AssetCheckResult:
+    """So many events are set aside, and the table goes on without them."""
+    return dg.AssetCheckResult(
+        asset_key=table_key("lake", table),
+        check_name=DEAD_LETTERS,
+        passed=pending == 0,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f'"carbon replay {table.label}" shows why.' if pending else None,
+        metadata={"carbon/pending": pending},
+    )
 
 
 def stands(table: TableSpec, error: CarbonPipelinesError) -> dg.AssetCheckResult:

@@ -14,7 +14,7 @@ from carbon_pipelines.catalog.load import Catalog
 from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.defs.failures import RETRIES, as_failure
 from carbon_pipelines.defs.keys import database_key, table_key
-from carbon_pipelines.defs.lake.checks import flows, lake_checks, stands
+from carbon_pipelines.defs.lake.checks import flows, lacks, lake_checks, stands
 from carbon_pipelines.defs.resources.endpoints import EndpointsResource
 from carbon_pipelines.errors import CarbonPipelinesError
 
@@ -54,7 +54,8 @@ def lake_table(table: TableSpec, database: DatabaseSpec) -> dg.AssetsDefinition:
                 if not error.retryable:
                     yield stands(table, error)
                 raise
-        yield dg.MaterializeResult(metadata=_synced_metadata(facts), check_results=[flows(table)])
+        checks = [flows(table), lacks(table, len(facts.progress.dead_letters))]
+        yield dg.MaterializeResult(metadata=_synced_metadata(facts), check_results=checks)
 
     return merged
 
@@ -116,6 +117,7 @@ def _synced_metadata(facts: "TableSynced") -> dict[str, Any]:
         "carbon/first_offset": facts.first_offset,
         "carbon/last_offset": facts.last_offset,
         "carbon/lag_offsets": facts.lag_offsets,
+        "carbon/dead_letters": len(facts.progress.dead_letters),
         "carbon/committed": facts.committed,
         "carbon/copied_rows": facts.copied_rows,
         "carbon/upserted_rows": facts.upserted_rows,
