@@ -74,6 +74,7 @@ from carbon_pipelines.errors.lake import (
 from carbon_pipelines.errors.parking import (
     DeadLetterExpiredError,
     DeadLetterMissingError,
+    LayoutColumnGoneError,
     NoSuchDeadLetterError,
     PriorDeadLetterError,
     RecopyLimitError,
@@ -157,6 +158,7 @@ __all__ = [
     "LakeError",
     "LakeUnavailableError",
     "LakeUnreadableError",
+    "LayoutColumnGoneError",
     "MalformedEnvelopeError",
     "MissingPriorValueError",
     "NoConsistentPointError",

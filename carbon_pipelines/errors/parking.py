@@ -99,3 +99,16 @@ class NoSuchDeadLetterError(LakeError):
             f"{table}: the dead letter at offset {offset} cannot be dropped: {reason}. Nothing was "
             f'changed. "carbon replay {table}" shows what is pending.'
         )
+
+
+class LayoutColumnGoneError(LakeError):
+    """A column that the files of a table are laid out by is gone, or is another column now."""
+
+    def __init__(self, table: str, column: str, how: str) -> None:
+        self.table, self.column, self.how = table, column, how
+        super().__init__(
+            f"{table}: {column}, by which the lake's table is {how}, was dropped or became another "
+            "column, and the files that are laid out by it cannot be described without it. Readers "
+            'keep the rows from before. Declare the source table anew under another "name", with '
+            '"partitioning" and "sort_order" that it has columns for; "carbon sync" copies it.'
+        )

@@ -93,6 +93,7 @@ CarbonPipelinesError                  (``retryable`` says whether the same call 
 │   ├── TableMovedError               (retryable) rows read for a repair no longer fit the table
 │   ├── TableParkedError              a table stands still until it is released or copied anew
 │   ├── TableNotParkedError           a table to release is not parked
+│   ├── LayoutColumnGoneError         a column that a table is partitioned or sorted by is gone
 │   ├── RecopyLimitError              a table would have to be copied anew once too often
 │   ├── TableNotCopiedError           a table has no published copy yet
 │   ├── PriorDeadLetterError          a value stands in an event that is a dead letter

@@ -8,7 +8,7 @@ Columns are known by ``attnum``, which survives a rename in PostgreSQL; the tabl
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import pyarrow as pa
 from pyiceberg.schema import Schema
@@ -17,6 +17,7 @@ from pyiceberg.types import IcebergType, ListType, NestedField
 
 from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.errors import (
+    LayoutColumnGoneError,
     ProtectedColumnMissingError,
     UnsupportedTypeError,
 )
@@ -43,6 +44,22 @@ def check_protected(relation: SourceRelation, table: TableSpec) -> None:
     missing = sorted(table.dropped_columns - relation.column_names)
     if missing:
         raise ProtectedColumnMissingError(table.label, ", ".join(missing))
+
+
+def check_layout(table: Table, field_ids: Collection[int], spec: TableSpec) -> None:
+    """Files are laid out by columns of these ids: a schema without them describes no such file.
+
+    Raises:
+        LayoutColumnGoneError: Names the first column that is missing in ``field_ids``.
+    """
+    for how, fields in (
+        ("partitioned", table.spec().fields),
+        ("sorted", table.sort_order().fields),
+    ):
+        for field in fields:
+            if field.source_id not in field_ids:
+                name = table.schema().find_column_name(field.source_id)
+                raise LayoutColumnGoneError(spec.label, name or f"field {field.source_id}", how)
 
 
 def column_type(column: SourceColumn, table: TableSpec) -> IcebergType:
@@ -94,7 +111,8 @@ def plan_renewed_schema(table: Table, relation: SourceRelation, spec: TableSpec)
     gets a new id, so that no reader takes old values for new ones.
 
     Raises:
-        ProtectedColumnMissingError, UnsupportedTypeError: Nothing may be copied.
+        ProtectedColumnMissingError, LayoutColumnGoneError, UnsupportedTypeError: Nothing may be
+            copied.
     """
     check_protected(relation, spec)
     known: Mapping[str, int] = json.loads(table.properties.get(SOURCE_COLUMNS, "{}"))
@@ -127,6 +145,7 @@ def plan_renewed_schema(table: Table, relation: SourceRelation, spec: TableSpec)
         )
         next_id += 2
     ids = {field.name: field.field_id for field in fields}
+    check_layout(table, ids.values(), spec)
     return Schema(*fields, identifier_field_ids=[ids[name] for name in spec.key])
 
 

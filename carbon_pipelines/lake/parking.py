@@ -31,6 +31,7 @@ from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.errors import (
     CarbonPipelinesError,
     CommitConflictError,
+    LayoutColumnGoneError,
     MalformedEnvelopeError,
     MissingPriorValueError,
     OffsetBeyondEndError,
@@ -66,6 +67,7 @@ PARKING_ERRORS = (
     UnrecordedShapeError,
     ProtectedColumnMissingError,
     RecopyLimitError,
+    LayoutColumnGoneError,
     SourceTableReplacedError,
     UnrecordedShapeError,
     OffsetGapError,

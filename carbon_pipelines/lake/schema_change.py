@@ -33,6 +33,7 @@ from carbon_pipelines.lake.evolution import (
     COMMENT,
     SOURCE_COLUMNS,
     captured_columns,
+    check_layout,
     check_protected,
     column_type,
     with_element_ids,
@@ -86,10 +87,14 @@ def plan_change(
 
     Raises:
         UnsupportedSchemaChangeError: The rows that exist cannot be had without a copy anew.
+        LayoutColumnGoneError: A column that the table is partitioned or sorted by was dropped.
         ProtectedColumnMissingError: A protected column was renamed or dropped.
         UnsupportedTypeError: A column's type has no Iceberg type.
     """
     check_protected(relation, spec)
+    known: Mapping[str, int] = json.loads(table.properties[SOURCE_COLUMNS])
+    live = {known[str(c.attnum)] for c in relation.columns if str(c.attnum) in known}
+    check_layout(table, live, spec)
     for reason in _reasons(table, relation, spec, previous):
         raise UnsupportedSchemaChangeError(spec.label, reason, relation.version)
     return _Planning(table, relation, spec).change()
@@ -119,7 +124,6 @@ def _reasons(
             yield f"has {column.name}, which was there before and not captured"
         elif column.generated or relation.rewritten:
             yield f"adds {column.name} with a value for existing rows"
-    yield from _lost_layout(table, relation, known)
 
 
 def _key_changes(relation: SourceRelation, spec: TableSpec) -> Iterator[str]:
@@ -165,19 +169,6 @@ def _same_values(old: SourceType, new: SourceType) -> bool:
         both = old.element is not None and new.element is not None
         return both and _same_values(old.element, new.element)  # pyright: ignore[reportArgumentType]
     return old.base_name == new.base_name or {old.base_name, new.base_name} <= _SAME_TEXT
-
-
-def _lost_layout(table: Table, relation: SourceRelation, known: Mapping[str, int]) -> Iterator[str]:
-    """Columns that files are laid out by cannot leave the schema that describes those files."""
-    live = {known[str(c.attnum)] for c in relation.columns if str(c.attnum) in known}
-    schema = table.schema()
-    for word, ids in (
-        ("partitioned", [field.source_id for field in table.spec().fields]),
-        ("sorted", [field.source_id for field in table.sort_order().fields]),
-    ):
-        for field_id in ids:
-            if field_id not in live:
-                yield f"drops {schema.find_column_name(field_id)}, by which the table is {word}"
 
 
 class _Planning:

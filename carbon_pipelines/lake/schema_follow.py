@@ -21,6 +21,7 @@ from pyiceberg.table import Table
 from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.errors import (
     LakeError,
+    LayoutColumnGoneError,
     ProtectedColumnMissingError,
     RelationRewrittenError,
     SchemaVersionMissingError,
@@ -47,6 +48,7 @@ _REFUSALS = (
     UnsupportedSchemaChangeError,
     UnsupportedTypeError,
     ProtectedColumnMissingError,
+    LayoutColumnGoneError,
     SourceTableReplacedError,
 )
 

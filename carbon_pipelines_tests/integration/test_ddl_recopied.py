@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from carbon_pipelines.catalog.table import PartitionField
 from carbon_pipelines.embedded.stack import Stack
-from carbon_pipelines.errors import RecopyLimitError, TableParkedError
+from carbon_pipelines.errors import LayoutColumnGoneError, RecopyLimitError, TableParkedError
 from carbon_pipelines.lake.automatic import RECOPIES
 from carbon_pipelines.lake.merge import MergeHooks
 from carbon_pipelines_tests.conftest import SourceDatabase
@@ -189,3 +190,25 @@ def test_tables_that_swap_names_are_both_copied_anew_and_no_row_is_in_the_other(
     assert copied == {"a": True, "b": True, "c": False}
     assert again == {"a": 0, "b": 0, "c": 0}
     assert {t: pipeline.differences(t) for t in pipeline.tables} == {"a": 0, "b": 0, "c": 0}
+
+
+@pytest.mark.parametrize(
+    "change", ["ALTER TABLE t DROP n", "ALTER TABLE t ALTER n TYPE text USING 'n' || n"]
+)
+def test_a_table_whose_partition_column_goes_is_parked_and_says_what_to_do(
+    pipeline: Pipeline, change: str
+) -> None:
+    by_n = (PartitionField(column="n", transform="bucket[4]"),)
+    make(pipeline, "t", partitioning=by_n)
+    pipeline.follow("t")
+    pipeline.execute("UPDATE t SET doc = 'before' WHERE id = 1", change, "DELETE FROM t")
+    pipeline.drain()
+
+    with pytest.raises(LayoutColumnGoneError, match=r'n, by which .* partitioned, .* "name"'):
+        pipeline.sync("t")
+    with pytest.raises(TableParkedError, match="partitioned"):
+        pipeline.sync("t")
+
+    rows = pipeline.iceberg("t").scan("id < 3").to_arrow().column("doc").to_pylist()
+    assert sorted(rows)[0] == "before"
+    assert len(rows) == 2
