@@ -55,7 +55,7 @@ def plan_stages(environ: Mapping[str, str]) -> tuple[Stage, ...]:
                     f"--ignore={TESTS}/defs",
                     f"--ignore={TESTS}/deploy",
                     "-m",
-                    f"not integration and not end_to_end and not trino{skipped}",
+                    f"not integration and not end_to_end and not trino and not debezium{skipped}",
                 ),
             ),
         ),
@@ -80,7 +80,14 @@ def plan_stages(environ: Mapping[str, str]) -> tuple[Stage, ...]:
         Stage(
             "integration",
             "each part against real services",
-            ((*PYTEST, f"{TESTS}/integration", "-m", f"integration and not trino{skipped}"),),
+            (
+                (
+                    *PYTEST,
+                    f"{TESTS}/integration",
+                    "-m",
+                    f"integration and not trino and not debezium{skipped}",
+                ),
+            ),
             needs=(f"{TESTS}/integration/test_*.py",),
         ),
         Stage(
@@ -88,6 +95,12 @@ def plan_stages(environ: Mapping[str, str]) -> tuple[Stage, ...]:
             "whole pipelines, with crashes",
             ((*PYTEST, TESTS, "-m", f"end_to_end and not trino{skipped}"),),
             needs=(f"{TESTS}/end_to_end/test_*.py",),
+        ),
+        Stage(
+            "debezium",
+            "tables that a real Debezium connector captures",
+            ((*PYTEST, f"{TESTS}/integration", "-m", f"debezium{skipped}"),),
+            needs=(f"{TESTS}/integration/test_debezium*.py",),
         ),
         Stage(
             "trino",

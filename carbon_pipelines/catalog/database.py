@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, model_validator
 
+from carbon_pipelines.catalog.debezium import DebeziumSpec
 from carbon_pipelines.catalog.table import Declared, TableSpec, Team, Word, mistake
 from carbon_pipelines.errors import UnknownTableError
 
@@ -36,9 +37,15 @@ class DatabaseSpec(Declared):
 
     name: Annotated[Word, AfterValidator(_short)]
     owner: Team
-    capture: Literal["native"] = "native"
+    capture: Literal["native", "debezium"] = "native"
+    debezium: DebeziumSpec | None = None
     heal_slots: bool = True
     tables: tuple[TableSpec, ...] = ()
+
+    @property
+    def connector(self) -> DebeziumSpec | None:
+        """How the connector that captures this database writes values; None: we capture it."""
+        return (self.debezium or DebeziumSpec()) if self.capture == "debezium" else None
 
     @property
     def slot_name(self) -> str:
@@ -82,6 +89,19 @@ class DatabaseSpec(Declared):
         if any(table.database != self.name for table in self.tables):
             reason = f'a table of another database is listed under "{self.name}"'
             raise mistake(reason)
+        return self
+
+    @model_validator(mode="after")
+    def _captured_one_way(self) -> "DatabaseSpec":
+        if self.capture == "native":
+            if self.debezium is not None:
+                reason = 'is only for "capture: debezium"; set that or remove this'
+                raise mistake(reason, ("debezium",))
+            return self
+        for table in self.tables:
+            if table.debezium != self.connector:
+                reason = f'table "{table.name}" is declared for another capture'
+                raise mistake(reason)
         return self
 
     def __hash__(self) -> int:

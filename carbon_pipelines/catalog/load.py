@@ -15,10 +15,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from carbon_pipelines.catalog.database import DatabaseSpec
+from carbon_pipelines.catalog.debezium import DebeziumSpec
 from carbon_pipelines.catalog.document import Document, load_document
 from carbon_pipelines.catalog.table import (
     WORD,
@@ -37,9 +38,10 @@ DATABASE_FILE = "_database.yaml"
 
 Model = TypeVar("Model", bound=Declared)
 Problem = tuple[Path, int, str]
-_PARTS: Mapping[str, type[Declared]] = {
+_PARTS: Mapping[str, type[BaseModel]] = {
     "columns": ColumnSpec,
     "dead_letters": DeadLettersSpec,
+    "debezium": DebeziumSpec,
     "partitioning": PartitionField,
     "sort_order": SortField,
 }
@@ -54,7 +56,8 @@ _SENTENCES: Mapping[str, str] = {  # by pydantic's kind of error
     "model_type": "must hold fields",
     "mapping_type": "must hold one entry per column",
 }
-_FROM_PLACE = frozenset({"database", "tables"})  # told by the directory, never written in a file
+# told by the directory, never written in a file
+_FROM_PLACE = frozenset({"database", "debezium", "tables"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +157,9 @@ def load_database(directory: Path) -> DatabaseSpec:
         if path.suffix != ".yaml" or path.name == DATABASE_FILE:
             continue
         try:
-            tables.append(load_table(path, owner=database.owner if database else "team:unknown"))
+            owner = database.owner if database else "team:unknown"
+            connector = database.connector if database else None
+            tables.append(load_table(path, owner=owner, connector=connector))
         except DeclarationError as error:
             problems.extend(error.problems)
     problems.extend(_declared_twice(tables))
@@ -163,24 +168,28 @@ def load_database(directory: Path) -> DatabaseSpec:
     return database.model_copy(update={"tables": tuple(table for _, table in tables)})
 
 
-def load_table(path: Path, *, owner: str) -> tuple[Document, TableSpec]:
+def load_table(
+    path: Path, *, owner: str, connector: DebeziumSpec | None = None
+) -> tuple[Document, TableSpec]:
     """Read one table's declaration; ``owner`` answers for it if it names nobody.
 
     Raises:
         DeclarationError: With every mistake of the file.
     """
     document = load_document(path)
-    return document, declared_table(document, owner=owner)
+    return document, declared_table(document, owner=owner, connector=connector)
 
 
-def declared_table(document: Document, *, owner: str) -> TableSpec:
+def declared_table(
+    document: Document, *, owner: str, connector: DebeziumSpec | None = None
+) -> TableSpec:
     """What one table's declaration says.
 
     Raises:
         DeclarationError: With every mistake of it.
     """
     path = document.path
-    told: dict[str, Any] = {"database": path.parent.name, "owner": owner}
+    told: dict[str, Any] = {"database": path.parent.name, "owner": owner, "debezium": connector}
     source = document.fields.get("source_table")
     if isinstance(source, str):
         schema = document.fields.get("source_schema", "public")

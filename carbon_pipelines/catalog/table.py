@@ -20,6 +20,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from carbon_pipelines.catalog.debezium import DebeziumSpec
+
 WORD = re.compile(r"[a-z][a-z0-9_]*")
 RESERVED_SCHEMAS = frozenset({"carbon", "information_schema", "pg_catalog", "pg_toast"})
 
@@ -186,6 +188,8 @@ class TableSpec(Declared):
     recopies_per_hour: Annotated[int, BeforeValidator(_count)] = 3
     columns: Mapping[Name, ColumnSpec] = Field(default_factory=dict[str, ColumnSpec])
     dead_letters: DeadLettersSpec = DeadLettersSpec()
+    debezium: DebeziumSpec | None = None
+    """How the connector that captures the table writes values, told by its database."""
 
     @property
     def identifier(self) -> tuple[str, str]:
@@ -242,6 +246,12 @@ def _contradictions(table: TableSpec) -> Iterator[Contradiction]:
         reason = f'"{table.name}" is the name of a table of our own; give it another "name"'
         yield Contradiction(("name",), reason)
     yield from _key_contradictions(table)
+    if table.debezium is not None and table.mode == "append":
+        reason = (
+            "a Debezium connector reads one publication, and tables without a key need another; "
+            'give the table a key, or its database "capture: native"'
+        )
+        yield Contradiction(("mode",), reason)
     fields = (("partitioning", table.partitioning), ("sort_order", table.sort_order))
     for place, declared in fields:
         for index, field in enumerate(declared):

@@ -105,6 +105,10 @@ class Endpoints:
     """Variable name (CARBON_SOURCE_<DATABASE>_DSN) to DSN."""
     embedded: EmbeddedAddresses | None = None
 
+    def names_source(self, database: str) -> bool:
+        """Whether a variable names the database's address, and not the embedded stack."""
+        return source_variable(database) in self.source_dsns
+
     def source_dsn(self, database: str) -> str:
         """Address of a declared database: its variable, else the embedded PostgreSQL's.
 

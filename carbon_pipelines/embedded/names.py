@@ -9,6 +9,9 @@ LOOPBACK = "127.0.0.1"
 POSTGRES_SUPERUSER = "carbon_admin"
 """Not "carbon": `"$user"` is first in search_path, and the source's own schema has that name."""
 
+EMBEDDED_PASSWORD_VARIABLE = "CARBON_POSTGRES_PASSWORD"
+"""Variable of the embedded Kafka Connect from which connectors take the password."""
+
 ICEBERG_DATABASE = "iceberg_catalog"
 """Database of the embedded PostgreSQL that holds the SQL catalog's tables."""
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from carbon_pipelines.embedded import object_store
+from carbon_pipelines.embedded.connect import Connect
 from carbon_pipelines.embedded.endpoints import make_addresses
 from carbon_pipelines.embedded.kafka import Kafka
 from carbon_pipelines.embedded.object_store import ObjectStore
@@ -25,6 +26,7 @@ _PORT_NAMES: Mapping[PartName, tuple[str, ...]] = {
     "postgres": ("sql",),
     "kafka": ("broker", "controller"),
     "s3": object_store.port_names(),
+    "connect": ("rest",),
     "trino": ("http",),
 }
 
@@ -82,6 +84,14 @@ def make_parts(
                     ports=ports,
                     access_key=secrets.s3_access_key,
                     secret_key=secrets.s3_secret_key,
+                )
+            case "connect":
+                known[name] = Connect(
+                    directory=files.part(name),
+                    log=files.log(name),
+                    cache=cache,
+                    port=ports["rest"],
+                    addresses=make_addresses(state, secrets),
                 )
             case "trino":
                 known[name] = Trino(

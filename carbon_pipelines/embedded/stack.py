@@ -151,7 +151,7 @@ class Stack:
         postgres.create_database(name)
         return postgres.dsn(name)
 
-    def kill(self, part: Literal["postgres", "kafka", "s3"]) -> None:
+    def kill(self, part: Literal["postgres", "kafka", "s3", "connect"]) -> None:
         """End a part's process as a crash would (SIGKILL); `up` repairs it."""
         state = self._files.load_state()
         if state is None:

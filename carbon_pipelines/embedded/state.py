@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from carbon_pipelines.errors import StackBusyError, StateDamagedError
 
-PartName = Literal["postgres", "kafka", "s3", "trino"]
+PartName = Literal["postgres", "kafka", "s3", "connect", "trino"]
 Report = Callable[[str], None]
 
 _LOCK_POLL_SECONDS = 0.1

@@ -70,6 +70,7 @@ CarbonPipelinesError                  (``retryable`` says whether the same call 
 │   ├── OffsetGapError                retention has passed the offset to go on from
 │   ├── OffsetBeyondEndError          a topic ends before the offset to go on from
 │   ├── SchemaVersionMissingError     (retryable) the DDL topic lacks versions that events name
+│   ├── (errors/debezium.py)          what a Debezium connector does or wrote is of no use
 │   └── MalformedEnvelopeError        a message of a topic is not an envelope
 ├── LakeError                         an Iceberg table refused a change
 │   ├── LakeUnavailableError          (retryable) the catalog or the object store does not answer

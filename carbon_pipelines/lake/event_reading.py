@@ -25,7 +25,8 @@ from carbon_pipelines.lake.halving import sift
 from carbon_pipelines.lake.schema_follow import SchemaFollower, Stop
 from carbon_pipelines.lake.state import CopyEdge, TableProgress
 from carbon_pipelines.source.position import Position
-from carbon_pipelines.stream.consumer import RawBatch, TopicState, read_batches
+from carbon_pipelines.stream.changes import read_changes
+from carbon_pipelines.stream.consumer import RawBatch, TopicState
 from carbon_pipelines.stream.topics import topic_of
 
 BATCH_EVENTS = 500_000
@@ -66,8 +67,9 @@ class EventReading:
     ) -> None:
         self._sift = sift
         self._refused: dict[int, CarbonPipelinesError] = {}
-        self._bootstrap, self._follower, self._progress = bootstrap, follower, progress
+        self._follower, self._progress = follower, progress
         self._until_lsn, self._below_edge = until_lsn, progress.edge is not None
+        self._read_changes = partial(read_changes, bootstrap, spec, after=progress.position)
         self._places = EnvelopeReader(topic_of(spec), {}, ())
         self._version = progress.schema_version
 
@@ -100,14 +102,15 @@ class EventReading:
 
         A batch that others follow does not end with a delete: it may be the first half of a key
         change, whose second half takes its unchanged values from the row that the first removes.
-        Both are in one Kafka transaction and of one version, so neither the topic's end nor a
-        change of schema parts them.
+        Both are of one version and in one Kafka transaction (of a connector's first half nothing is
+        read before the second is there), so neither the topic's end nor a change of schema parts
+        them.
         """
         parts: list[ChangeBatch] = []
         size_bytes, next_offset, passed = 0, start, start
         last: Position | None = None
         unknown: int | None = None
-        for raw in read_batches(self._bootstrap, topic.topic, start, topic.high):
+        for raw in self._read_changes(start, topic.high):
             part = self._read(raw)
             next_offset, last, unknown = part.next_offset, part.last or last, part.unknown
             if part.batch is not None:
@@ -189,7 +192,7 @@ class EventReading:
 
     def _position_at(self, topic: TopicState, offset: int) -> Position:
         """The position of the first event from ``offset`` on."""
-        for raw in read_batches(self._bootstrap, topic.topic, offset, topic.high, max_events=1):
+        for raw in self._read_changes(offset, topic.high, max_events=1):
             if raw.values:
                 place = self._places.read(raw)
                 return Position(int(place.commit_lsn[0]), int(place.ordinal[0]))
@@ -257,12 +260,13 @@ def is_unseen(batch: ChangeBatch, base: TableProgress) -> np.ndarray:
 def in_copy(commit_lsn: np.ndarray, xid: np.ndarray, edge: CopyEdge | None) -> np.ndarray:
     """Which events the first copy holds already.
 
-    Above the copy's LSN the xid is never consulted: 32-bit xids come round again.
+    Above the copy's LSN the xid is never consulted: 32-bit xids come round again. A row without an
+    xid (-1) was read for an incremental snapshot, from what had been committed at its place.
     """
     if edge is None:
         return np.zeros(len(commit_lsn), dtype=bool)
     below = commit_lsn <= edge.through_lsn
     held = np.zeros(len(commit_lsn), dtype=bool)
     if below.any():
-        held[below] = edge.visibility.sees_many(xid[below])
+        held[below] = (xid[below] < 0) | edge.visibility.sees_many(xid[below])
     return held

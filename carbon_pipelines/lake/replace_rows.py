@@ -41,7 +41,7 @@ from carbon_pipelines.lake.state import TableProgress, load_progress
 from carbon_pipelines.lake.table_files import load_table_files
 from carbon_pipelines.lake.types import json_type
 from carbon_pipelines.source.relation import SourceRelation
-from carbon_pipelines.stream.consumer import read_batches
+from carbon_pipelines.stream.changes import read_changes
 from carbon_pipelines.stream.topics import topic_of
 
 
@@ -177,7 +177,8 @@ class RowReplacement:
         declared = self._spec.declared_type
         key = {name: json_type(types[name], declared(name)) for name in self._spec.key}
         reader = EnvelopeReader(topic, key, self._spec.key)
-        for raw in read_batches(self._bootstrap, topic, start, end_offset):
+        position = part.progress.position
+        for raw in read_changes(self._bootstrap, self._spec, start, end_offset, after=position):
             if not raw.values:
                 continue
             batch = reader.read(raw)

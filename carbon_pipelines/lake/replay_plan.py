@@ -36,7 +36,9 @@ from carbon_pipelines.lake.lacking import Key, Lacking, key_of_message
 from carbon_pipelines.lake.normalise import Normaliser
 from carbon_pipelines.lake.present import present_spec
 from carbon_pipelines.lake.state import TableProgress
-from carbon_pipelines.stream.consumer import RawBatch, load_topic_state, read_batches
+from carbon_pipelines.source.position import Position
+from carbon_pipelines.stream.changes import read_changes
+from carbon_pipelines.stream.consumer import RawBatch, load_topic_state
 from carbon_pipelines.stream.schemas import load_schema_history
 from carbon_pipelines.stream.topics import check_topic, ddl_topic, topic_of
 
@@ -174,7 +176,8 @@ class Planning:
         raws = [_raw([letter for letter in letters if letter.offset < topic.low])]
         start = max(topic.low, min(keys))
         if start < base.next_offset:
-            raws += read_batches(self._bootstrap, topic.topic, start, base.next_offset)
+            end, every = base.next_offset, Position(0, 0)
+            raws += read_changes(self._bootstrap, self._spec, start, end, after=every)
         parts: list[ChangeBatch] = []
         broken: dict[int, CarbonPipelinesError] = {}
         for raw in raws:

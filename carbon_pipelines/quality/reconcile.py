@@ -52,7 +52,6 @@ from carbon_pipelines.source.visibility import emit_marker
 from carbon_pipelines.stream.drain import drain, wait_captured
 from carbon_pipelines.stream.progress import load_progress
 from carbon_pipelines.stream.resume import check_same_source
-from carbon_pipelines.stream.topics import topic_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,8 +212,8 @@ class _Rounds:
     ) -> _Round | _Voided:
         shape = row_shape(relation, self.table)
         key = [shape.columns[i] for i in shape.key_positions]
-        topic = topic_of(self.table)
-        tail = read_topic_since(self.endpoints.stream_bootstrap, topic, taken_at - MARGIN)
+        bootstrap = self.endpoints.stream_bootstrap
+        tail = read_topic_since(bootstrap, self.table, taken_at - MARGIN)
         touched = touched_keys(tail, key, snapshot.visibility, snapshot.insert_lsn)
         if touched.truncated:
             return _Voided("a transaction that the source snapshot cannot see truncated the table")

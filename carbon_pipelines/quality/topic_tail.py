@@ -10,21 +10,26 @@ from datetime import datetime
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import OffsetSpec  # pyright: ignore[reportPrivateImportUsage]
 
-from carbon_pipelines.stream.consumer import load_topic_state, read_batches
-from carbon_pipelines.stream.topics import REQUEST_SECONDS, open_admin, unavailable
+from carbon_pipelines.catalog.table import TableSpec
+from carbon_pipelines.source.position import Position
+from carbon_pipelines.stream.changes import read_changes
+from carbon_pipelines.stream.consumer import load_topic_state
+from carbon_pipelines.stream.topics import REQUEST_SECONDS, open_admin, topic_of, unavailable
 
 
-def read_topic_since(bootstrap: str, topic: str, since: datetime) -> Iterator[bytes]:
-    """The committed events that Kafka holds now, from the first one produced at or after ``since``.
+def read_topic_since(bootstrap: str, table: TableSpec, since: datetime) -> Iterator[bytes]:
+    """A table's committed events that Kafka holds, from the first produced at or after ``since``.
 
     Raises:
         StreamError: The topic cannot be read.
     """
+    topic = topic_of(table)
     state = load_topic_state(bootstrap, topic)
     start = _offset_at(bootstrap, topic, since)
     if start is None:
         return
-    for batch in read_batches(bootstrap, topic, max(start, state.low), state.high):
+    first = max(start, state.low)
+    for batch in read_changes(bootstrap, table, first, state.high, after=Position(0, 0)):
         yield from batch.values
 
 

@@ -206,7 +206,8 @@ def _check(
     check_server(server)
     slot = observe_slot(connection, database.slot_name)
     if slot is not None:
-        check_slot(slot, database=connection.info.dbname)
+        by_connector = database.capture == "debezium"
+        check_slot(slot, database=connection.info.dbname, read_by_connector=by_connector)
     elif server.slots_used >= server.slots_limit:
         raise no_free_slot(connection, database.slot_name)
     if slot is None or slot.holder_pid is None:

@@ -86,12 +86,13 @@ def observe_slot(connection: SourceConnection, name: str) -> SlotState | None:
     return SlotState(*row)
 
 
-def check_slot(slot: SlotState, *, database: str) -> None:
+def check_slot(slot: SlotState, *, database: str, read_by_connector: bool = False) -> None:
     """Refuse a slot that is not ours or can no longer be read. A capture of ours may hold it.
 
     Args:
         slot: Its state.
         database: The PostgreSQL database we are connected to.
+        read_by_connector: A Debezium connector captures the database, so it may hold the slot.
 
     Raises:
         SlotMismatchError: It decodes with another plugin, is another database's, or temporary.
@@ -106,7 +107,7 @@ def check_slot(slot: SlotState, *, database: str) -> None:
         raise SlotMismatchError(slot.name, fact="kind", found="temporary", wanted="permanent")
     if slot.lost is not None:
         raise SlotLostError(slot.name, reason=slot.lost)
-    if slot.holder_pid is not None and not slot.held_by_carbon:
+    if slot.holder_pid is not None and not (slot.held_by_carbon or read_by_connector):
         holder = slot.holder_name or "hidden from our role"
         raise SlotInUseError(slot.name, pid=slot.holder_pid, application=holder)
 

@@ -13,7 +13,9 @@ from contextlib import ExitStack
 from carbon_pipelines.catalog.database import DatabaseSpec
 from carbon_pipelines.embedded.endpoints import Endpoints
 from carbon_pipelines.errors import CarbonPipelinesError, SlotLostError, WalGapError
+from carbon_pipelines.errors.debezium import CapturedByDebeziumError
 from carbon_pipelines.source.setup import ensure_source
+from carbon_pipelines.stream.debezium_drain import ensure_connector_source
 from carbon_pipelines.stream.heal import replace_slot
 from carbon_pipelines.stream.session import Captured, Session
 from carbon_pipelines.stream.topics import ensure_topics
@@ -58,10 +60,13 @@ class Capture:
             CaptureRunningError: Another process captures this database (retryable).
             SourceUnreachableError, StreamUnavailableError: A service does not answer (retryable);
                 nothing is lost or doubled by calling again.
+            CapturedByDebeziumError: The database is declared to be captured by a connector.
             SourceError: The database cannot be captured as declared.
             StreamError: Slot, progress and topics do not belong together, or a change cannot be
                 written; capture stands before it.
         """
+        if self._database.connector is not None:
+            raise CapturedByDebeziumError(self._database.name)
         healing = self._healing if prepared else prepare(self._database, self._endpoints)
         try:
             return self._run(stop, until_lsn, healing)
@@ -121,6 +126,9 @@ def prepare(database: DatabaseSpec, endpoints: Endpoints) -> str | None:
     relation it does not know is captured, and stops instead of ignoring its rows.
     """
     ensure_topics(endpoints.stream_bootstrap, database)
+    if database.connector is not None:
+        ensure_connector_source(database, endpoints)
+        return None
     try:
         made = ensure_source(endpoints.source_dsn(database.name), database).slot_created
     except SlotLostError as lost:

@@ -43,6 +43,8 @@ POLL_SECONDS = 0.02
 SILENCE_SECONDS = 30.0
 """Without an answer for this long, reading ends with an error that may be retried."""
 POLL_EVENTS = 10_000
+MAX_EVENTS = 65_536
+"""Values of a batch at most, unless told otherwise."""
 CAUTIOUS_EVENT_BYTES = 64 << 10
 """The size events are taken to have until some were seen."""
 
@@ -79,12 +81,16 @@ _CONSUMER = {
 
 @dataclass(frozen=True, slots=True)
 class RawBatch:
-    """Values of consecutive events; ``next_offset`` is where reading goes on after them."""
+    """Values of consecutive events; ``next_offset`` is where reading goes on after them.
+
+    ``marked`` are the offsets of those with the header that was asked for.
+    """
 
     values: list[bytes]
     offsets: list[int]
     first_offset: int
     next_offset: int
+    marked: frozenset[int] = frozenset()
 
 
 def load_topic_state(bootstrap: str, topic: str) -> TopicState:
@@ -140,8 +146,9 @@ def read_batches(
     start_offset: int,
     end_offset: int,
     *,
-    max_events: int = 65_536,
+    max_events: int = MAX_EVENTS,
     max_bytes: int = 64 << 20,
+    header: str | None = None,
 ) -> Iterator[RawBatch]:
     """Read the committed events from ``start_offset`` to before ``end_offset``, in order.
 
@@ -155,6 +162,7 @@ def read_batches(
         end_offset: At most the read_committed end (``TopicState.high``).
         max_events: At most so many values to a batch.
         max_bytes: A batch ends with the value that brings it to so many bytes.
+        header: Name of a header whose bearers are to be marked.
 
     Raises:
         OffsetGapError: ``start_offset`` or what follows it has expired.
@@ -166,7 +174,7 @@ def read_batches(
         with _kafka_errors(bootstrap, topic):
             _check_start(consumer, topic, start_offset)
             consumer.assign([TopicPartition(topic, 0, start_offset)])
-        reading = _Reading(bootstrap, consumer, topic, start_offset, end_offset)
+        reading = _Reading(bootstrap, consumer, topic, start_offset, end_offset, header)
         while reading.position < end_offset:
             yield reading.next_batch(max_events, max_bytes)
 
@@ -196,8 +204,15 @@ class _Reading:
     """The state between two batches: ``position`` is the offset to go on from."""
 
     def __init__(
-        self, bootstrap: str, consumer: Consumer, topic: str, position: int, end: int
+        self,
+        bootstrap: str,
+        consumer: Consumer,
+        topic: str,
+        position: int,
+        end: int,
+        header: str | None = None,
     ) -> None:
+        self._header = header
         self._bootstrap, self._consumer, self._topic = bootstrap, consumer, topic
         self.position, self._end = position, end
         self._event_bytes = CAUTIOUS_EVENT_BYTES
@@ -206,6 +221,7 @@ class _Reading:
         """Poll until the batch is full or the end is reached."""
         values: list[bytes] = []
         offsets: list[int] = []
+        marked: set[int] = set()
         first, size_bytes = self.position, 0
         while self.position < self._end and len(values) < max_events and size_bytes < max_bytes:
             fitting = (max_bytes - size_bytes) // self._event_bytes + 1
@@ -213,13 +229,15 @@ class _Reading:
             polled = [m.value() or b"" for m in messages]
             offsets.extend([m.offset() for m in messages])  # pyright: ignore[reportArgumentType]
             values.extend(polled)
+            if self._header is not None:
+                marked.update(_bearers(messages, self._header))
             polled_bytes = sum(map(len, polled))
             size_bytes += polled_bytes
             self._event_bytes = max(1, polled_bytes // max(1, len(polled)))
         while offsets and offsets[-1] >= self._end:
             offsets.pop()
             values.pop()
-        return RawBatch(values, offsets, first, self.position)
+        return RawBatch(values, offsets, first, self.position, frozenset(marked))
 
     def poll(self, count: int) -> list[Message]:
         """At least one event, or an end that has come closer."""
@@ -259,6 +277,13 @@ class _Reading:
                 raise TopicMissingError(self._bootstrap, self._topic)
             else:
                 raise unavailable(self._bootstrap, f"reading {self._topic}", error)
+
+
+def _bearers(messages: Collection[Message], header: str) -> Iterator[int]:
+    for message in messages:
+        names = [name for name, _ in message.headers() or ()]
+        if header in names:
+            yield message.offset() or 0
 
 
 def _check_start(consumer: Consumer, topic: str, start: int) -> None:

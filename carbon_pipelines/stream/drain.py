@@ -19,7 +19,8 @@ from carbon_pipelines.source.position import Position, format_lsn
 from carbon_pipelines.source.visibility import emit_marker
 from carbon_pipelines.stream.capture import Capture, Captured, prepare
 from carbon_pipelines.stream.consumer import wait_until_decided
-from carbon_pipelines.stream.progress import Progress, load_progress
+from carbon_pipelines.stream.debezium_drain import wait_acknowledged
+from carbon_pipelines.stream.progress import NOTHING, Progress, load_progress
 from carbon_pipelines.stream.topics import topics_of
 
 _VISIBLE_SECONDS = 2.0
@@ -42,7 +43,7 @@ class Drained:
     marker_lsn: int
     events: int
     seconds: float
-    by: Literal["self", "capture"]
+    by: Literal["self", "capture", "connector"]
     generation: int = 0
     advice: tuple[str, ...] = ()
 
@@ -51,9 +52,11 @@ def drain(database: DatabaseSpec, endpoints: Endpoints, *, timeout: timedelta) -
     """Make Kafka hold, for read_committed readers, everything committed before this moment.
 
     Publications, slot and topics are set up first. If a capture runs, it is waited for; otherwise
-    the slot is read here until the marker, which is written now, has come out.
+    the slot is read here until the marker, which is written now, has come out. A Debezium connector
+    is always waited for.
 
     Raises:
+        ConnectorBehindError: The connector did not acknowledge the marker in time (retryable).
         DrainTimeoutError: The marker did not come out in time (retryable).
         CarbonPipelinesError: As ``Capture.run``.
     """
@@ -93,6 +96,9 @@ def _reach(
     healing: str | None = None,
 ) -> Drained:
     started = time.monotonic()
+    if database.connector is not None:
+        wait_acknowledged(database, endpoints, lsn, seconds=timeout.total_seconds())
+        return Drained(NOTHING, lsn, 0, time.monotonic() - started, "connector")
     give_up_at = started + timeout.total_seconds()
     holder = "no other process captured"
     while (left := give_up_at - time.monotonic()) > 0:

@@ -17,9 +17,11 @@ from typing import Any, Self
 from carbon_pipelines.catalog.database import DatabaseSpec
 from carbon_pipelines.embedded.endpoints import Endpoints
 from carbon_pipelines.errors import ProgressFormatError, TopicMissingError
+from carbon_pipelines.source.connection import load_identity, session
 from carbon_pipelines.source.position import Position, format_lsn, parse_lsn
+from carbon_pipelines.source.slot import observe_slot
 from carbon_pipelines.stream.consumer import TopicState, load_topic_state, read_batches
-from carbon_pipelines.stream.topics import progress_topic
+from carbon_pipelines.stream.topics import ddl_topic, progress_topic
 
 FORMAT_VERSION = 1
 NOTHING = Position(0, 0)
@@ -159,10 +161,15 @@ class Progress:
 def load_progress(endpoints: Endpoints, database: DatabaseSpec) -> Progress | None:
     """The newest committed progress; None if nothing was captured yet.
 
+    A Debezium connector leaves none in Kafka: it is made from what the connector acknowledged, and
+    its position is before every event, because offsets and positions of events say the rest.
+
     Raises:
         ProgressFormatError: It was written by another format version.
         StreamUnavailableError: Kafka does not answer (retryable).
     """
+    if database.connector is not None:
+        return _acknowledged(endpoints, database)
     return load_newest_progress(endpoints.stream_bootstrap, database.name)
 
 
@@ -175,6 +182,30 @@ def load_newest_progress(bootstrap: str, database: str) -> Progress | None:
         return None
     newest = _newest_value(bootstrap, state)
     return None if newest is None else Progress.decode(topic, newest)
+
+
+def _acknowledged(endpoints: Endpoints, database: DatabaseSpec) -> Progress | None:
+    """What a connector has told PostgreSQL to be in Kafka, acknowledged by Kafka."""
+    try:
+        ddl_topic_id = load_topic_state(
+            endpoints.stream_bootstrap, ddl_topic(database.name)
+        ).topic_id
+    except TopicMissingError:
+        return None
+    with session(endpoints.source_dsn(database.name)) as connection:
+        slot = observe_slot(connection, database.slot_name)
+        identity = load_identity(connection)
+    if slot is None:
+        return None
+    return Progress(
+        position=NOTHING,
+        end_lsn=slot.confirmed_flush_lsn,
+        system_identifier=identity.system_identifier,
+        timeline=identity.timeline,
+        database_oid=identity.database_oid,
+        options={},
+        ddl_topic_id=ddl_topic_id,
+    )
 
 
 def _newest_value(bootstrap: str, state: TopicState) -> bytes | None:

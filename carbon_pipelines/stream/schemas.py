@@ -5,13 +5,15 @@ writing that history (``source/ddl_history.py``) and following a change of shape
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from carbon_pipelines.errors import MalformedEnvelopeError
 from carbon_pipelines.source.position import Position
 from carbon_pipelines.source.relation import SourceRelation, relation_from_history
 from carbon_pipelines.stream.consumer import TopicState, load_topic_state, read_batches
+from carbon_pipelines.stream.debezium_order import place_of
 from carbon_pipelines.stream.topics import ddl_topic
 
 
@@ -46,17 +48,28 @@ def load_newest_relations(
 
 
 def _read_history(bootstrap: str, state: TopicState) -> Iterator[tuple[Position, SourceRelation]]:
+    """Each row once: a connector that was started again sends some again."""
     topic = state.topic
+    known: set[int] = set()
     for batch in read_batches(bootstrap, topic, state.low, state.high):
         for offset, value in zip(batch.offsets, batch.values, strict=True):
             try:
-                envelope = json.loads(value)
-                if envelope["op"] != "c":
+                envelope: dict[str, Any] = json.loads(value or b"{}")
+                envelope = envelope.get("payload", envelope)
+                if not value or envelope["op"] != "c":
                     continue
-                source = envelope["source"]
-                position = Position(source["commit_lsn"], source["ordinal"])
+                position = _position_of(envelope["source"])
                 relation = relation_from_history(envelope["after"])
             except (KeyError, TypeError, ValueError) as broken:
                 reason = f"not a row of carbon.ddl_history ({broken})"
                 raise MalformedEnvelopeError(topic, 0, offset, reason) from broken
-            yield position, relation
+            if relation.version not in known:
+                known.add(relation.version)
+                yield position, relation
+
+
+def _position_of(source: Mapping[str, Any]) -> Position:
+    """The position of a row, which our capture wrote into it and Debezium did not."""
+    if "sequence" in source:
+        return place_of(source).position(0)
+    return Position(source["commit_lsn"], source["ordinal"])

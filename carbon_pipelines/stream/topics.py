@@ -34,6 +34,7 @@ REQUEST_SECONDS = 15.0
 
 _DDL_SCHEMA, _DDL_TABLE = "carbon", "ddl_history"
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
+_UNSAFE_OF_DEBEZIUM = re.compile(r"[^A-Za-z0-9._-]")
 _NO_ANSWER = frozenset(
     {
         KafkaError._ALL_BROKERS_DOWN,
@@ -78,8 +79,16 @@ def table_topic(database: str, schema: str, table: str) -> str:
 
 
 def topic_of(table: TableSpec) -> str:
-    """The topic of a declared table."""
+    """The topic of a declared table; for one that Debezium captures, as Debezium names it."""
+    if table.debezium is not None:
+        name = f"{table.source_schema}.{table.source_table}"
+        return f"{topic_prefix(table.database)}.{_UNSAFE_OF_DEBEZIUM.sub(_underscores, name)}"
     return table_topic(table.database, table.source_schema, table.source_table)
+
+
+def topic_prefix(database: str) -> str:
+    """What the names of all topics of a database begin with: Debezium's ``topic.prefix``."""
+    return f"cdc.{database}"
 
 
 def ddl_topic(database: str) -> str:
@@ -95,6 +104,8 @@ def progress_topic(database: str) -> str:
 def topics_of(database: DatabaseSpec) -> tuple[str, ...]:
     """Every topic that capture of ``database`` writes to."""
     tables = (topic_of(table) for table in database.tables)
+    if database.connector is not None:
+        return (*tables, ddl_topic(database.name))
     return (*tables, ddl_topic(database.name), progress_topic(database.name))
 
 
@@ -110,7 +121,8 @@ def ensure_topics(bootstrap: str, database: DatabaseSpec) -> tuple[str, ...]:
     """
     wanted = dict.fromkeys(topics_of(database), _TABLE_CONFIG)
     wanted[ddl_topic(database.name)] = _DDL_CONFIG
-    wanted[progress_topic(database.name)] = _PROGRESS_CONFIG
+    if database.connector is None:
+        wanted[progress_topic(database.name)] = _PROGRESS_CONFIG
     admin = open_admin(bootstrap)
     try:
         present = admin.list_topics(timeout=REQUEST_SECONDS).topics
@@ -198,6 +210,11 @@ def unavailable(bootstrap: str, doing: str, error: KafkaError) -> StreamUnavaila
     """The retryable error for a request that Kafka did not answer as it must."""
     state = "no broker answers" if error.code() in _NO_ANSWER else error.name()
     return StreamUnavailableError(bootstrap, f"{state} while {doing} ({error.str()})")
+
+
+def _underscores(found: re.Match[str]) -> str:
+    """One for each character as Java counts them."""
+    return "_" * (len(found[0].encode("utf-16-le")) // 2)
 
 
 def _create(admin: AdminClient, bootstrap: str, topics: list[NewTopic]) -> list[str]:

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from carbon_pipelines.catalog.database import DatabaseSpec
+from carbon_pipelines.catalog.debezium import DebeziumSpec
 from carbon_pipelines.catalog.load import Catalog, load_catalog
 from carbon_pipelines.catalog.table import ColumnSpec, PartitionField, TableSpec
 from carbon_pipelines.errors import DeclarationError, UnknownTableError
@@ -215,11 +216,62 @@ def test_a_database_without_its_file_says_what_to_write(tmp_path: Path) -> None:
 
 def test_a_capture_that_is_not_built_is_rejected(tmp_path: Path) -> None:
     declare(tmp_path, "market")
-    (tmp_path / "market" / "_database.yaml").write_text("owner: team:a\n\ncapture: debezium\n")
+    (tmp_path / "market" / "_database.yaml").write_text("owner: team:a\n\ncapture: polling\n")
 
     assert problems(tmp_path) == [
-        ("_database.yaml", 3, "capture: must be 'native', not \"debezium\"")
+        ("_database.yaml", 3, "capture: must be 'native' or 'debezium', not \"polling\"")
     ]
+
+
+def test_tables_of_a_database_that_debezium_captures_know_how_values_are_written(
+    tmp_path: Path,
+) -> None:
+    declare(tmp_path, "market", credit=minimal("credit"))
+    (tmp_path / "market" / "_database.yaml").write_text(
+        "owner: team:a\ncapture: debezium\ndebezium:\n  decimal_handling_mode: precise\n"
+    )
+
+    database = load_catalog(tmp_path).database("market")
+
+    expected = DebeziumSpec(decimal_handling_mode="precise")
+    assert (database.connector, database.tables[0].debezium) == (expected, expected)
+
+
+@pytest.mark.parametrize(
+    ("written", "line", "reason"),
+    [
+        (
+            "owner: team:a\ndebezium: {}\n",
+            2,
+            'debezium: is only for "capture: debezium"; set that or remove this',
+        ),
+        (
+            "owner: team:a\ncapture: debezium\ndebezium:\n  decimal_mode: string\n",
+            4,
+            '"decimal_mode" is not a field; did you mean "decimal_handling_mode"?',
+        ),
+    ],
+)
+def test_a_mistake_in_what_is_declared_about_debezium_names_its_line(
+    tmp_path: Path, written: str, line: int, reason: str
+) -> None:
+    declare(tmp_path, "market")
+    (tmp_path / "market" / "_database.yaml").write_text(written)
+
+    assert problems(tmp_path) == [("_database.yaml", line, reason)]
+
+
+def test_a_table_without_a_key_is_not_captured_by_debezium(tmp_path: Path) -> None:
+    declare(tmp_path, "market")
+    (tmp_path / "market" / "_database.yaml").write_text("owner: team:a\ncapture: debezium\n")
+    (tmp_path / "market" / "log.yaml").write_text(
+        "source_table: log\nmode: append\nfreshness: 1h\ndescription: A log.\n"
+    )
+
+    (problem,) = problems(tmp_path)
+
+    assert problem[:2] == ("log.yaml", 2)
+    assert 'its database "capture: native"' in problem[2]
 
 
 def test_a_missing_directory_says_which_variable_points_at_it(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from carbon_pipelines.catalog.propose import (
     plan_declaration,
     propose_decimal,
 )
+from carbon_pipelines.catalog.table import RESERVED_SCHEMAS
 from carbon_pipelines.errors import DeclarationError, DeclarationExistsError
 from carbon_pipelines_tests.catalog.declarations import declare, minimal
 
@@ -139,7 +140,7 @@ def test_whatever_a_table_is_called_its_declaration_says_the_same(
     )
     facts = TableFacts(schema, name, comment=name, columns=columns)
     promise = Promise("team:sales", "15m", name="t")
-    if schema in {"carbon", "pg_catalog"}:
+    if schema in RESERVED_SCHEMAS:
         return
 
     plan = plan_declaration(Path("nowhere"), "shop", facts, promise)

@@ -12,7 +12,7 @@ from carbon_pipelines.errors import ProgressLostError
 from carbon_pipelines.lake import event_reading
 from carbon_pipelines.lake.recopy import recopy_table
 from carbon_pipelines.lake.start_over import apply_start_over, plan_start_over
-from carbon_pipelines.stream import consumer
+from carbon_pipelines.stream import changes, consumer
 from carbon_pipelines.stream.topics import ddl_topic
 from carbon_pipelines_tests.conftest import SourceDatabase
 from carbon_pipelines_tests.integration.pipeline import Pipeline
@@ -41,7 +41,7 @@ def test_keys_change_across_batches_and_values_out_of_line_follow_them(
     pipeline.follow("t")
     monkeypatch.setattr(event_reading, "BATCH_EVENTS", 1)
     one_by_one = partial(consumer.read_batches, max_events=1)
-    monkeypatch.setattr(event_reading, "read_batches", one_by_one)
+    monkeypatch.setattr(changes, "read_batches", one_by_one)
     pipeline.execute(
         "UPDATE t SET id = 1000 + id WHERE id <= 4", "UPDATE t SET id = 2000 + id WHERE id = 1001"
     )

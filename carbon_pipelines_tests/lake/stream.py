@@ -11,7 +11,6 @@ import pytest
 
 from carbon_pipelines.lake import (
     catch_up,
-    event_reading,
     gap,
     replay_plan,
     schema_follow,
@@ -19,6 +18,7 @@ from carbon_pipelines.lake import (
 )
 from carbon_pipelines.source.position import Position
 from carbon_pipelines.source.relation import SourceRelation
+from carbon_pipelines.stream import changes
 from carbon_pipelines.stream.consumer import RawBatch, TopicState
 from carbon_pipelines.stream.progress import Progress
 from carbon_pipelines.stream.schemas import SchemaHistory
@@ -74,8 +74,7 @@ class Stream:
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Have the lake read this."""
-        for reading in (event_reading, replay_plan):
-            monkeypatch.setattr(reading, "read_batches", self.read)
+        monkeypatch.setattr(changes, "read_batches", self.read)
         for asking in (catch_up, schema_follow, replay_plan):
             monkeypatch.setattr(asking, "load_topic_state", self.topic_state)
         for following in (schema_follow, replay_plan):
