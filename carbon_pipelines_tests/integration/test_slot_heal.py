@@ -53,6 +53,8 @@ def pipeline(stack: Stack, source: SourceDatabase) -> Iterator[Pipeline]:
 
 
 def drop(pipeline: Pipeline) -> None:
+    # the sender of a stream that was closed lets go of its slot a moment later
+    wait_until(lambda: slot(pipeline, "active") is False)
     pipeline.execute(f"SELECT pg_drop_replication_slot('{pipeline.database.slot_name}')")
 
 
