@@ -129,5 +129,6 @@ def test_one_tables_error_does_not_stop_the_others(declared: Path, source: Sourc
     result = CliRunner().invoke(cli, ["sync", source.name])
 
     assert result.exit_code == 1
-    assert "a_shape" in result.output and "edge" in result.output
+    assert "a_shape" in result.output
+    assert "edge" in result.output
     assert f"{source.name}/meter: 2 rows" in result.output
