@@ -74,6 +74,30 @@ class UnrepresentableValueError(LakeError):
         )
 
 
+class DeclaredColumnError(LakeError):
+    """A declaration partitions or sorts by a column that the source table has not."""
+
+    def __init__(self, table: str, field: str, column: str) -> None:
+        self.table, self.field, self.column = table, field, column
+        super().__init__(
+            f"{table}: its declaration names column {column} in {field}, but the source table has "
+            "no such column. Nothing was copied and the lake's table stands as it did. Correct "
+            f"{field} in the declaration and run again."
+        )
+
+
+class PartitionColumnNewError(LakeError):
+    """A declaration partitions by a column that the lake's table gets only with this copy."""
+
+    def __init__(self, table: str, column: str) -> None:
+        self.table, self.column = table, column
+        super().__init__(
+            f"{table}: its declaration partitions by column {column}, which the lake's table gets "
+            "only with this copy. Nothing was copied and readers keep the old rows. Take it out of "
+            f'partitioning and run "carbon recopy {table}", then put it back and run that again.'
+        )
+
+
 class UnsupportedSchemaChangeError(LakeError):
     """A DDL cannot be followed in place."""
 

@@ -78,6 +78,8 @@ CarbonPipelinesError                  (``retryable`` says whether the same call 
 │   ├── UnsupportedTypeError          a PostgreSQL type has no Iceberg type
 │   ├── ColumnRoleError               a column's type cannot be in key, partitioning or order
 │   ├── UnrepresentableValueError     a value has no place in its column's type
+│   ├── DeclaredColumnError           a column to partition or sort by is not in the source
+│   ├── PartitionColumnNewError       a copy is to be partitioned by a column it brings along
 │   ├── UnsupportedSchemaChangeError  a DDL cannot be followed in place
 │   ├── ProtectedColumnMissingError   no column has a name that is declared "protect: drop"
 │   ├── UnrecordedShapeError          events have columns that the DDL history does not describe

@@ -26,7 +26,6 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from pyiceberg.catalog import Catalog
-from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 
 from carbon_pipelines.catalog.database import DatabaseSpec
@@ -42,7 +41,7 @@ from carbon_pipelines.lake.catch_up import CatchUp
 from carbon_pipelines.lake.connection import lake_errors, load_table
 from carbon_pipelines.lake.copy_range import RangeReader, check_identity
 from carbon_pipelines.lake.copy_start import CopyStart, begin, can_resume
-from carbon_pipelines.lake.evolution import plan_renewed_schema, source_properties
+from carbon_pipelines.lake.layout import Layout, stage_layout
 from carbon_pipelines.lake.partitions import file_target
 from carbon_pipelines.lake.staging import (
     BRANCH,
@@ -52,7 +51,6 @@ from carbon_pipelines.lake.staging import (
     load_staged,
     publish,
     stage_files,
-    stage_schema,
 )
 from carbon_pipelines.lake.state import CopyEdge, TableProgress
 from carbon_pipelines.lake.state import load_progress as load_branch_progress
@@ -119,8 +117,6 @@ class FirstCopy:
         self._report, self._after_range = report, after_range
         self._dsn = endpoints.source_dsn(database.name)
         self._rows = 0
-        self._schema = Schema()
-        self._properties: dict[str, str] = {}
 
     def run(self) -> FirstCopied:
         """Copy and publish; begins again where the source was rewritten meanwhile.
@@ -157,11 +153,12 @@ class FirstCopy:
                 filenode = load_filenode_as_of(*as_of, relation)
                 edge = CopyEdge(snapshot.visibility, snapshot.insert_lsn)
                 start = CopyStart(stream, topic, identity, relation, filenode, edge)
-                table, staged = self._start(self._prepare_table(relation), start)
+                table, layout = self._prepare_table(relation)
+                table, staged = self._start(table, layout.schema.schema_id, start)
                 reader = RangeReader(*as_of, relation, self._spec)
-                table, staged = self._copy_ranges(table, staged, reader)
+                table, staged = self._copy_ranges(table, staged, reader, layout)
         self._captured(marker_lsn)
-        return self._publish(table, staged)
+        return self._publish(table, staged, layout)
 
     def _captured(self, lsn: int) -> Progress:
         """Wait until Kafka holds everything before ``lsn``; the capture's progress then."""
@@ -171,26 +168,23 @@ class FirstCopy:
             raise ProgressMissingError(self._database.name)
         return progress
 
-    def _prepare_table(self, relation: SourceRelation) -> Table:
-        """The Iceberg table with the schema that the copy's files will have, not yet current."""
+    def _prepare_table(self, relation: SourceRelation) -> tuple[Table, Layout]:
+        """The Iceberg table with the layout that the copy's files will have, not yet current."""
+
+        def attempt(table: Table) -> tuple[Table, Layout]:
+            return stage_layout(table, relation, self._spec)
+
         table = create_table(self._catalog, self._spec, relation)
-
-        def attempt(table: Table) -> tuple[Table, Schema]:
-            return stage_schema(table, plan_renewed_schema(table, relation, self._spec))
-
         with lake_errors(f"Iceberg table {self._spec.label}"):
-            table, self._schema = beside_others(self._catalog, table, attempt)
-        self._properties = source_properties(relation, self._schema)
-        return table
+            return beside_others(self._catalog, table, attempt)
 
-    def _start(self, table: Table, start: CopyStart) -> tuple[Table, StagedCopy]:
+    def _start(self, table: Table, schema_id: int, start: CopyStart) -> tuple[Table, StagedCopy]:
         """The copy to go on with under the snapshot of ``start``, or a new one.
 
         Every commit to the branch is made from the table returned here on, so that another process
         that has taken the branch is noticed.
         """
-        found, schema_id = load_staged(table, self._spec.label), self._schema.schema_id
-        current = table.metadata.current_schema_id
+        found, current = load_staged(table, self._spec.label), table.metadata.current_schema_id
         if found is not None and can_resume(found, start, self._spec, schema_id, current):
             self._report(f"{self._spec.label}: resuming after {len(found.done)} ranges")
             newest = start.edge.through_lsn
@@ -208,10 +202,10 @@ class FirstCopy:
                 discard_branch(self._catalog, table)
 
     def _copy_ranges(
-        self, table: Table, staged: StagedCopy, reader: RangeReader
+        self, table: Table, staged: StagedCopy, reader: RangeReader, layout: Layout
     ) -> tuple[Table, StagedCopy]:
         todo = [i for i in range(len(staged.ranges)) if i not in staged.done]
-        target = file_target(table, self._schema)
+        target = file_target(table, layout.schema, layout.spec)
         with ThreadPoolExecutor(READERS) as pool:
             futures = {
                 pool.submit(reader.copy, CtidRange(*staged.ranges[index]), target): index
@@ -223,7 +217,7 @@ class FirstCopy:
                     self._rows += rows
                     staged = replace(staged, done=staged.done | {futures[future]})
                     with lake_errors(f"Iceberg table {self._spec.label}"):
-                        table = stage_files(self._catalog, table, staged, files, self._schema)
+                        table = stage_files(self._catalog, table, staged, files, layout.schema)
                     self._report_progress(staged)
                     self._after_range(futures[future])
             except BaseException:
@@ -231,7 +225,7 @@ class FirstCopy:
                 raise
         return table, staged
 
-    def _publish(self, table: Table, staged: StagedCopy) -> FirstCopied:
+    def _publish(self, table: Table, staged: StagedCopy, layout: Layout) -> FirstCopied:
         label, progress = self._spec.label, staged.progress
         if staged.snapshots > 1:
             bootstrap = self._endpoints.stream_bootstrap
@@ -244,7 +238,7 @@ class FirstCopy:
             if load_branch_progress(table.metadata, label, BRANCH) != progress:
                 raise CommitConflictError(label, 1)
         with lake_errors(f"Iceberg table {label}"):
-            published = publish(self._catalog, table, self._schema, self._properties)
+            published = publish(self._catalog, table, layout)
         return FirstCopied(published, progress, self._rows)
 
     def _report_progress(self, staged: StagedCopy) -> None:

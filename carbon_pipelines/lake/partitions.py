@@ -16,6 +16,7 @@ from pyiceberg.table.sorting import SortField as IcebergSortField
 from pyiceberg.transforms import IdentityTransform, parse_transform
 
 from carbon_pipelines.catalog.table import TableSpec
+from carbon_pipelines.errors import DeclaredColumnError
 from carbon_pipelines.lake.data_file import ROW_GROUP_ROWS, DataFileWriter, FileTarget
 from carbon_pipelines.lake.partition_values import split_by_partition
 
@@ -69,19 +70,25 @@ class PartitionedWriter:
         return self._writers[key]
 
 
-def file_target(table: Table, schema: Schema | None = None) -> FileTarget:
-    """Where new files of ``table`` go, under its current spec and ``schema`` or the current one."""
+def file_target(
+    table: Table, schema: Schema | None = None, spec: PartitionSpec | None = None
+) -> FileTarget:
+    """Where new files of ``table`` go, with ``schema`` and ``spec`` or its current ones."""
     metadata = table.metadata
     return FileTarget(
-        table.io, table.location_provider(), schema or metadata.schema(), metadata.spec()
+        table.io, table.location_provider(), schema or metadata.schema(), spec or metadata.spec()
     )
 
 
 def partition_spec(table: TableSpec, schema: Schema) -> PartitionSpec:
-    """The Iceberg partition spec of a declaration."""
+    """The Iceberg partition spec of a declaration.
+
+    Raises:
+        DeclaredColumnError: It names a column that ``schema`` lacks.
+    """
     fields = [
         IcebergPartitionField(
-            source_id=schema.find_field(field.column).field_id,
+            source_id=_field_id(table, "partitioning", field.column, schema),
             field_id=_FIRST_PARTITION_FIELD_ID + index,
             transform=parse_transform(field.transform),
             name=_partition_name(field.column, field.transform),
@@ -91,15 +98,26 @@ def partition_spec(table: TableSpec, schema: Schema) -> PartitionSpec:
     return PartitionSpec(*fields)
 
 
+def _field_id(table: TableSpec, place: str, name: str, schema: Schema) -> int:
+    for field in schema.fields:
+        if field.name == name:
+            return field.field_id
+    raise DeclaredColumnError(table.label, place, name)
+
+
 def _partition_name(column: str, transform: str) -> str:
     return column if transform == "identity" else f"{column}_{transform.split('[')[0]}"
 
 
 def sort_order(table: TableSpec, schema: Schema) -> SortOrder:
-    """The Iceberg sort order of a declaration; unsorted if none is declared."""
+    """The Iceberg sort order of a declaration; unsorted if none is declared.
+
+    Raises:
+        DeclaredColumnError: It names a column that ``schema`` lacks.
+    """
     fields = [
         IcebergSortField(
-            source_id=schema.find_field(field.column).field_id,
+            source_id=_field_id(table, "sort_order", field.column, schema),
             transform=IdentityTransform(),
             direction=SortDirection.ASC if field.direction == "asc" else SortDirection.DESC,
             null_order=NullOrder.NULLS_LAST if field.direction == "asc" else NullOrder.NULLS_FIRST,

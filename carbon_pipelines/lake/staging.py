@@ -10,7 +10,7 @@ the copy.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -22,21 +22,15 @@ from pyiceberg.table import Table
 from pyiceberg.table.refs import MAIN_BRANCH
 from pyiceberg.table.snapshots import ancestors_of
 from pyiceberg.table.update import (
-    AddSchemaUpdate,
-    AssertCurrentSchemaId,
-    AssertLastAssignedFieldId,
     AssertRefSnapshotId,
     RemoveSnapshotRefUpdate,
-    SetCurrentSchemaUpdate,
-    SetPropertiesUpdate,
     SetSnapshotRefUpdate,
-    TableRequirement,
-    TableUpdate,
 )
 
 from carbon_pipelines.errors import CommitConflictError, StateMissingError
 from carbon_pipelines.lake.commit import UNANSWERED, commit_files, unknown_commit
 from carbon_pipelines.lake.connection import load_table
+from carbon_pipelines.lake.layout import Layout, commit_updates, plan_layout_updates
 from carbon_pipelines.lake.parking import ended
 from carbon_pipelines.lake.row_delta import FileChanges
 from carbon_pipelines.lake.state import TableProgress, find_carrier, read_progress
@@ -154,37 +148,6 @@ def discard_branch(catalog: Catalog, table: Table) -> Table:
     return beside_others(catalog, table, attempt)
 
 
-def stage_schema(table: Table, schema: Schema) -> tuple[Table, Schema]:
-    """Add ``schema`` to the table without making it current; one that is there already is reused.
-
-    Returns:
-        The table as it is then, and the schema under its id.
-
-    Raises:
-        CommitFailedException: The table got other columns meanwhile, whose ids may be the same.
-    """
-    for known in table.schemas().values():
-        if known.fields == schema.fields:
-            return table, known
-    new = Schema(
-        *schema.fields,
-        schema_id=max(table.schemas()) + 1,
-        identifier_field_ids=schema.identifier_field_ids,
-    )
-    metadata = table.metadata
-    committed = _commit(
-        table,
-        (AddSchemaUpdate.model_validate({"schema": new}),),
-        (
-            AssertLastAssignedFieldId.model_validate(
-                {"last-assigned-field-id": metadata.last_column_id}
-            ),
-            AssertCurrentSchemaId.model_validate({"current-schema-id": metadata.current_schema_id}),
-        ),
-    )
-    return committed, next(s for s in committed.schemas().values() if s.fields == schema.fields)
-
-
 def stage_files(
     catalog: Catalog, table: Table, staged: StagedCopy, files: Sequence[DataFile], schema: Schema
 ) -> Table:
@@ -212,13 +175,13 @@ def stage_files(
     return beside_others(catalog, table, attempt)
 
 
-def publish(catalog: Catalog, table: Table, schema: Schema, properties: Mapping[str, str]) -> Table:
+def publish(catalog: Catalog, table: Table, layout: Layout) -> Table:
     """Set ``main`` to the branch's head and drop the branch, in one commit.
 
-    ``schema`` becomes current, ``properties`` are set, and a parked table flows again with it. The
-    branch must be as it was in ``table``: another process may have given the copy up and begun its
-    own. ``main`` may have moved on: what was merged into it meanwhile is merged into the new rows
-    by the next run, from where the copy stands.
+    ``layout`` becomes the table's, and a parked table flows again with it. The branch must be as it
+    was in ``table``: another process may have given the copy up and begun its own. ``main`` may
+    have moved on: what was merged into it meanwhile is merged into the new rows by the next run,
+    from where the copy stands.
 
     Raises:
         CommitConflictError: Somebody else wrote to the branch meanwhile (retryable).
@@ -237,8 +200,7 @@ def publish(catalog: Catalog, table: Table, schema: Schema, properties: Mapping[
                 {"ref-name": MAIN_BRANCH, "snapshot-id": head, "type": "branch"}
             ),
             RemoveSnapshotRefUpdate.model_validate({"ref-name": BRANCH}),
-            SetCurrentSchemaUpdate.model_validate({"schema-id": schema.schema_id}),
-            SetPropertiesUpdate(updates=dict(properties)),
+            *plan_layout_updates(table, layout),
             *ended(table.properties, {"by": "carbon", "reason": "copied anew"}),
         )
         requirements = (
@@ -246,7 +208,7 @@ def publish(catalog: Catalog, table: Table, schema: Schema, properties: Mapping[
             AssertRefSnapshotId.model_validate({"ref": BRANCH, "snapshot-id": head}),
         )
         try:
-            return _commit(table, updates, requirements)
+            return commit_updates(table, updates, requirements)
         except UNANSWERED as lost:
             fresh = reload_table(catalog, table)
             if _is_published(fresh, head):
@@ -254,14 +216,6 @@ def publish(catalog: Catalog, table: Table, schema: Schema, properties: Mapping[
             raise unknown_commit(table, head, lost) from lost
 
     return beside_others(catalog, table, attempt)
-
-
-def _commit(
-    table: Table, updates: tuple[TableUpdate, ...], requirements: tuple[TableRequirement, ...]
-) -> Table:
-    transaction = table.transaction()
-    transaction._stage(updates, requirements)  # pyright: ignore[reportPrivateUsage]
-    return transaction.commit_transaction()
 
 
 def _head(table: Table) -> int | None:

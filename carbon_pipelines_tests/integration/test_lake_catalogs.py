@@ -17,6 +17,7 @@ from carbon_pipelines.embedded.stack import Stack
 from carbon_pipelines.errors import CommitUnknownError, LakeAuthenticationError
 from carbon_pipelines.lake.connection import open_catalog
 from carbon_pipelines.lake.merge import MergeHooks
+from carbon_pipelines.lake.recopy import recopy_table
 from carbon_pipelines_tests.conftest import SourceDatabase
 from carbon_pipelines_tests.integration.catalogs import both_catalogs, lake_of, rest_lake
 from carbon_pipelines_tests.integration.pipeline import Pipeline
@@ -140,3 +141,17 @@ def test_a_wrong_credential_of_a_rest_catalog_is_said_without_it(stack: Stack) -
         catalog.list_namespaces()
 
     assert "wrong-and-secret" not in str(error.value)
+
+
+@both_catalogs
+def test_a_copy_anew_is_partitioned_and_sorted_as_declared_now(pipeline: Pipeline) -> None:
+    by_id = [{"column": "id", "transform": "bucket[3]"}]
+    pipeline.declare("t", partitioning=by_id, sort_order=[{"column": "doc"}])
+
+    recopy_table(pipeline.tables["t"], pipeline.database, pipeline.endpoints)
+    pipeline.execute("UPDATE t SET n = -1 WHERE id % 7 = 0", "DELETE FROM t WHERE id % 5 = 0")
+    pipeline.follow("t")
+
+    assert [field.name for field in pipeline.iceberg("t").spec().fields] == ["id_bucket"]
+    assert len(pipeline.iceberg("t").sort_order().fields) == 1
+    assert pipeline.differences("t") == 0

@@ -8,6 +8,7 @@ import pytest
 from trino.dbapi import Cursor
 
 from carbon_pipelines.embedded.stack import Stack
+from carbon_pipelines.lake.recopy import recopy_table
 from carbon_pipelines_tests.conftest import SourceDatabase
 from carbon_pipelines_tests.integration.pipeline import Pipeline
 
@@ -78,3 +79,25 @@ def test_trino_reads_exactly_what_postgresql_holds_after_copy_and_merges(
     pipeline.follow("t")
 
     assert read_trino(pipeline, trino) == read_postgres(pipeline)
+
+
+def test_trino_reads_a_table_that_was_partitioned_otherwise_and_copied_anew(
+    pipeline: Pipeline, trino: Cursor
+) -> None:
+    by_part = [{"column": "part", "transform": "identity"}]
+    by_day = [{"column": "tz", "transform": "month"}, {"column": "flag", "transform": "identity"}]
+    pipeline.declare("t", ("id", "part"), partitioning=by_part, sort_order=[{"column": "n"}])
+    pipeline.follow("t")
+
+    pipeline.declare("t", ("id", "part"), partitioning=by_day, sort_order=[{"column": "word"}])
+    recopy_table(pipeline.tables["t"], pipeline.database, pipeline.endpoints)
+    pipeline.execute("UPDATE t SET n = -1 WHERE id % 7 = 0", "DELETE FROM t WHERE id % 5 = 0")
+    pipeline.follow("t")
+
+    assert read_trino(pipeline, trino) == read_postgres(pipeline)
+    where = "flag AND tz >= TIMESTAMP '2020-03-01 00:00:00 UTC' AND n = -1"
+    table = f"lake.{pipeline.name}.t"
+    (found,) = trino.execute(f"SELECT count(*) FROM {table} WHERE {where}").fetchall()
+    with psycopg.connect(pipeline.dsn) as connection:
+        expected = connection.execute(f"SELECT count(*) FROM t WHERE {where}".encode()).fetchone()
+    assert tuple(found) == expected

@@ -13,6 +13,7 @@ from carbon_pipelines.errors import (
     UnsupportedTypeError,
 )
 from carbon_pipelines.lake.commit import commit_files
+from carbon_pipelines.lake.layout import stage_layout
 from carbon_pipelines.lake.parking import (
     HISTORY,
     PARKED,
@@ -22,7 +23,7 @@ from carbon_pipelines.lake.parking import (
     unpark_table,
 )
 from carbon_pipelines.lake.row_delta import FileChanges
-from carbon_pipelines.lake.staging import BRANCH, publish, stage_schema
+from carbon_pipelines.lake.staging import BRANCH, publish
 from carbon_pipelines_tests.lake.local_lake import START, LocalLake
 
 AT = datetime(2026, 5, 1, 12, 30, tzinfo=UTC)
@@ -38,10 +39,10 @@ def lake(tmp_path: Path) -> LocalLake:
 
 def copied_anew(lake: LocalLake) -> None:
     """Publish a branch that was not made from ``main``."""
-    table, schema = stage_schema(lake.fresh(), lake.fresh().schema())
-    staged = commit_files(table, FileChanges(), START.to_properties(), branch=BRANCH, schema=schema)
+    table, layout = stage_layout(lake.fresh(), lake.relation, lake.spec)
+    staged = commit_files(table, FileChanges(), START.to_properties(), branch=BRANCH)
     assert staged is not None
-    publish(lake.catalog, staged.table, schema, {})
+    publish(lake.catalog, staged.table, layout)
 
 
 def test_a_parked_table_says_why_since_when_where_it_stands_and_what_to_do(lake: LocalLake) -> None:
@@ -109,12 +110,12 @@ def test_a_reason_of_the_copy_before_does_not_park_the_one_that_replaced_it(
 
 
 def test_a_mark_that_a_copy_did_not_know_of_does_not_count_for_it(lake: LocalLake) -> None:
-    table, schema = stage_schema(lake.fresh(), lake.fresh().schema())
-    staged = commit_files(table, FileChanges(), START.to_properties(), branch=BRANCH, schema=schema)
+    table, layout = stage_layout(lake.fresh(), lake.relation, lake.spec)
+    staged = commit_files(table, FileChanges(), START.to_properties(), branch=BRANCH)
     assert staged is not None
     park_table(lake.catalog, lake.spec, CAUSE)
 
-    publish(lake.catalog, staged.table, schema, {})
+    publish(lake.catalog, staged.table, layout)
 
     assert PARKED in lake.fresh().properties
     refuse_parked(lake.fresh(), lake.spec)

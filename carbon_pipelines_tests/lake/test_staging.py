@@ -13,9 +13,9 @@ from carbon_pipelines.lake.connection import lake_errors
 from carbon_pipelines.lake.evolution import (
     SOURCE_COLUMNS,
     arrow_schema,
-    plan_renewed_schema,
     source_columns_property,
 )
+from carbon_pipelines.lake.layout import Layout, stage_layout
 from carbon_pipelines.lake.partitions import PartitionedWriter, file_target
 from carbon_pipelines.lake.staging import (
     BRANCH,
@@ -26,7 +26,6 @@ from carbon_pipelines.lake.staging import (
     load_staged,
     publish,
     stage_files,
-    stage_schema,
 )
 from carbon_pipelines.lake.state import load_progress
 from carbon_pipelines.lake.table_creation import create_table
@@ -54,6 +53,11 @@ def stage(table: Table, rows: list[dict[str, Any]], copy: StagedCopy = STAGED) -
     writer = PartitionedWriter(file_target(table, schema))
     writer.write(pa.Table.from_pylist(rows, schema=arrow_schema(schema)))
     return stage_files(table.catalog, table, copy, writer.close(), schema)
+
+
+def layout_of(table: Table) -> Layout:
+    """What the table has."""
+    return Layout(table.schema(), table.spec(), table.sort_order(), {})
 
 
 def on_branch(lake: LocalLake) -> list[dict[str, Any]]:
@@ -84,13 +88,12 @@ def test_a_table_without_the_branch_has_nothing_staged(lake: LocalLake) -> None:
 
 
 def test_publishing_replaces_rows_schema_and_columns_in_one_commit(lake: LocalLake) -> None:
-    renewed = plan_renewed_schema(lake.fresh(), NEW_SHAPE, lake.spec)
-    table, schema = stage_schema(lake.fresh(), renewed)
+    table, layout = stage_layout(lake.fresh(), NEW_SHAPE, lake.spec)
     table = stage(table, [{"id": 7, "title": "new", "n": 3}])
     before = table.metadata_location
-    columns = source_columns_property(NEW_SHAPE, schema)
+    columns = source_columns_property(NEW_SHAPE, layout.schema)
 
-    publish(lake.catalog, table, schema, {SOURCE_COLUMNS: columns})
+    publish(lake.catalog, table, layout)
 
     fresh = lake.fresh()
     assert fresh.metadata.metadata_log[-1].metadata_file == before
@@ -103,10 +106,9 @@ def test_publishing_replaces_rows_schema_and_columns_in_one_commit(lake: LocalLa
 def test_a_published_snapshot_is_read_by_its_id_with_the_schema_it_was_written_in(
     lake: LocalLake,
 ) -> None:
-    renewed = plan_renewed_schema(lake.fresh(), NEW_SHAPE, lake.spec)
-    table, schema = stage_schema(lake.fresh(), renewed)
+    table, layout = stage_layout(lake.fresh(), NEW_SHAPE, lake.spec)
     table = stage(table, [{"id": 7, "title": "new", "n": 3}])
-    table = publish(lake.catalog, table, schema, {})
+    table = publish(lake.catalog, table, layout)
 
     by_id = table.scan(snapshot_id=table.current_snapshot().snapshot_id).to_arrow()
 
@@ -114,20 +116,26 @@ def test_a_published_snapshot_is_read_by_its_id_with_the_schema_it_was_written_i
 
 
 def test_a_staged_schema_has_an_id_of_its_own_and_is_not_current(lake: LocalLake) -> None:
-    renewed = plan_renewed_schema(lake.fresh(), NEW_SHAPE, lake.spec)
-
-    table, schema = stage_schema(lake.fresh(), renewed)
+    table, layout = stage_layout(lake.fresh(), NEW_SHAPE, lake.spec)
 
     assert [s.schema_id for s in table.metadata.schemas] == [0, 1]
-    assert (schema.schema_id, table.metadata.current_schema_id) == (1, 0)
-    assert stage_schema(table, renewed) == (table, schema)
+    assert (layout.schema.schema_id, table.metadata.current_schema_id) == (1, 0)
+
+
+def test_a_layout_that_the_table_has_already_is_used_as_it_is(lake: LocalLake) -> None:
+    before = lake.fresh()
+
+    table, layout = stage_layout(before, lake.relation, lake.spec)
+
+    assert table.metadata_location == before.metadata_location
+    assert (layout.schema, layout.spec) == (before.schema(), before.spec())
 
 
 def test_publishing_takes_the_place_of_what_was_merged_meanwhile(lake: LocalLake) -> None:
     table = stage(lake.fresh(), [{"id": 7, "name": "new"}])
     lake.merge([{"op": "c", "after": {"id": 2, "name": "meanwhile"}}])
 
-    publish(lake.catalog, table, table.schema(), {})
+    publish(lake.catalog, table, layout_of(table))
 
     assert lake.rows() == [(7, "new")]
     assert load_progress(lake.fresh().metadata, "market/t") == STAGED.progress
@@ -182,7 +190,7 @@ def test_a_table_that_always_moves_on_is_a_conflict(
     monkeypatch.setattr(lake.catalog, "commit_table", lose)
 
     with pytest.raises(CommitConflictError, match=f"{COMMIT_ATTEMPTS} times"):
-        publish(lake.catalog, table, table.schema(), {})
+        publish(lake.catalog, table, layout_of(table))
 
     assert lake.rows() == [(1, "old")]
 
@@ -211,7 +219,7 @@ def test_a_publication_whose_answer_was_lost_is_found(
     table = stage(lake.fresh(), [{"id": 7, "name": "new"}])
     monkeypatch.setattr(lake.catalog, "commit_table", lose_answer)
 
-    published = publish(lake.catalog, table, table.schema(), {})
+    published = publish(lake.catalog, table, layout_of(table))
 
     assert published.metadata == lake.fresh().metadata
     assert lake.rows() == [(7, "new")]
@@ -227,7 +235,7 @@ def test_a_publication_without_an_answer_that_is_not_there_is_unknown(
     monkeypatch.setattr(lake.catalog, "commit_table", lose)
 
     with pytest.raises(CommitUnknownError) as unknown:
-        publish(lake.catalog, table, table.schema(), {})
+        publish(lake.catalog, table, layout_of(table))
 
     assert unknown.value.retryable
     assert lake.rows() == [(1, "old")]
@@ -238,14 +246,14 @@ def test_a_schema_is_staged_with_ids_that_a_merge_has_not_taken_meanwhile(lake: 
     with lake.fresh().update_schema() as update:
         update.add_column("theirs", StringType())
 
-    table, schema = beside_others(
+    table, layout = beside_others(
         lake.catalog,
         planned,
-        lambda table: stage_schema(table, plan_renewed_schema(table, NEW_SHAPE, lake.spec)),
+        lambda table: stage_layout(table, NEW_SHAPE, lake.spec),
     )
 
     theirs = table.schema().find_field("theirs").field_id
-    assert theirs not in {field.field_id for field in schema.fields}
+    assert theirs not in {field.field_id for field in layout.schema.fields}
     assert len(table.metadata.schemas) == len({s.schema_id for s in table.metadata.schemas}) == 3
 
 
@@ -254,7 +262,7 @@ def test_publishing_gives_way_to_another_copy_that_took_the_branch(lake: LocalLa
     stage(discard_branch(lake.catalog, lake.fresh()), [{"id": 8, "name": "half of theirs"}])
 
     with pytest.raises(CommitConflictError, match="market/t"):
-        publish(lake.catalog, ours, ours.schema(), {})
+        publish(lake.catalog, ours, layout_of(ours))
 
     assert lake.rows() == [(1, "old")]
 
