@@ -113,6 +113,10 @@ PLACES: dict[str, tuple[str, Any, Any]] = {
     "timestamptz": ("day", dt.datetime(1969, 12, 31, 23, tzinfo=dt.UTC), "-infinity"),
     "timestamp": ("identity", dt.datetime.fromisoformat("2024-01-01"), "infinity"),
     "bytea": ("bucket[4]", b"\xff", "00"),
+    "int4": ("truncate[10]", -1, 1),
+    "numeric(9,2)": ("truncate[50]", Decimal("-0.01"), "0.01"),
+    "varchar": ("truncate[2]", "🐘é!", "é🐘!"),
+    "time": ("identity", dt.time(23, 59, 59, 999999), "00:00:00"),
 }
 
 
