@@ -7,6 +7,7 @@ import pytest
 
 from carbon_pipelines.embedded.stack import Stack
 from carbon_pipelines.errors import ColumnRoleError, UnrepresentableValueError
+from carbon_pipelines.lake.parking import find_parked
 from carbon_pipelines.lake.recopy import recopy_table
 from carbon_pipelines.lake.type_table import DIFFERENCES
 from carbon_pipelines.quality.reconcile import verify_table
@@ -110,10 +111,12 @@ def test_a_value_without_a_place_stops_its_table_before_it(pipeline: Pipeline) -
     pipeline.drain()
 
     for number in range(len(REFUSED)):
-        before = pipeline.iceberg(f"streamed_{number}").metadata
+        before = pipeline.iceberg(f"streamed_{number}").current_snapshot()
         with pytest.raises(UnrepresentableValueError, match="column v: "):
             pipeline.sync(f"streamed_{number}")
-        assert pipeline.iceberg(f"streamed_{number}").metadata == before
+        stopped = pipeline.iceberg(f"streamed_{number}")
+        assert stopped.current_snapshot() == before
+        assert find_parked(stopped.metadata, f"streamed_{number}") is not None
 
 
 def test_columns_that_are_declared_strings_hold_every_value_that_is_refused_otherwise(
