@@ -126,11 +126,13 @@ def positions(envelopes: list[dict[str, Any]]) -> list[Position]:
     return [Position(e["source"]["commit_lsn"], e["source"]["ordinal"]) for e in envelopes]
 
 
-def wait_until(holds: Callable[[], bool], *, seconds: float = 30.0) -> None:
+def wait_until(
+    holds: Callable[[], bool], *, seconds: float = 30.0, every_seconds: float = 0.02
+) -> None:
     give_up_at = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < give_up_at, "waited in vain"
-        time.sleep(0.02)
+        time.sleep(every_seconds)
 
 
 def main() -> None:

@@ -280,7 +280,7 @@ def test_a_killed_connector_sends_events_again_and_none_is_applied_twice(
         pipeline.follow("t")  # the first copy, while the application writes
         for _ in range(2):
             before = written()
-            wait_until(lambda before=before: written() > before + 100)
+            wait_until(lambda before=before: written() > before + 100, every_seconds=0.25)
             pipeline.stack.kill("connect")
             pipeline.sync("t")
             pipeline.start_worker()
@@ -294,7 +294,7 @@ def test_a_killed_connector_sends_events_again_and_none_is_applied_twice(
                 rows.write_row((100_000 + number, number, "copied"))
         cursor.execute("UPDATE t SET n = -n WHERE id > 100000")
     before = written()
-    wait_until(lambda: written() >= before + 999)
+    wait_until(lambda: written() >= before + 999, every_seconds=0.25)
     pipeline.stack.kill("connect")
     merged = pipeline.sync("t")
     held = written()
