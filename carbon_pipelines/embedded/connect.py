@@ -14,7 +14,7 @@ from pathlib import Path
 
 from carbon_pipelines.embedded.downloads import JavaProgram, ensure_program
 from carbon_pipelines.embedded.endpoints import EmbeddedAddresses
-from carbon_pipelines.embedded.java import find_java
+from carbon_pipelines.embedded.java import CONSOLE_LOGGING, small_java
 from carbon_pipelines.embedded.names import EMBEDDED_PASSWORD_VARIABLE, LOOPBACK
 from carbon_pipelines.embedded.process import Launch
 from carbon_pipelines.embedded.state import PartName, Report, write_atomically
@@ -65,16 +65,6 @@ config.providers.env.class=org.apache.kafka.common.config.provider.EnvVarConfigP
 config.providers.env.param.allowlist.pattern=CARBON_[A-Z0-9_]+
 """
 
-_LOGGING = """\
-status = error
-appender.console.type = Console
-appender.console.name = console
-appender.console.layout.type = PatternLayout
-appender.console.layout.pattern = %d{ISO8601} %p %m (%c{1})%n
-rootLogger.level = warn
-rootLogger.appenderRef.console.ref = console
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class Connect:
@@ -108,24 +98,13 @@ class Connect:
             bootstrap=self.addresses.bootstrap, host=LOOPBACK, port=self.port
         )
         write_atomically(self.directory / "worker.properties", settings, mode=0o600)
-        write_atomically(self.directory / "log4j2.properties", _LOGGING, mode=0o600)
+        write_atomically(self.directory / "log4j2.properties", CONSOLE_LOGGING, mode=0o600)
 
     def launch(self) -> Launch:
         """Java with little memory; the password is in its environment, for the provider `env`."""
         return Launch(
             (
-                str(find_java()),
-                "-Xmx384m",
-                "-XX:+UseSerialGC",
-                "-XX:TieredStopAtLevel=1",
-                "-XX:+ExitOnOutOfMemoryError",
-                "-XX:-UsePerfData",
-                "-Djava.awt.headless=true",
-                "-Djava.net.preferIPv4Stack=true",
-                f"-Djava.io.tmpdir={self.directory / 'tmp'}",
-                f"-Dlog4j2.configurationFile={self.directory / 'log4j2.properties'}",
-                "-cp",
-                ":".join(map(str, _class_path(self.cache, _silent))),
+                *small_java(384, self.directory, _class_path(self.cache, _silent)),
                 "org.apache.kafka.connect.cli.ConnectDistributed",
                 str(self.directory / "worker.properties"),
             ),

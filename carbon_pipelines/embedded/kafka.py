@@ -16,7 +16,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from carbon_pipelines.embedded.downloads import JavaProgram, ensure_program
-from carbon_pipelines.embedded.java import find_java
+from carbon_pipelines.embedded.java import CONSOLE_LOGGING, small_java
 from carbon_pipelines.embedded.names import LOOPBACK
 from carbon_pipelines.embedded.process import Launch, bare_environment
 from carbon_pipelines.embedded.state import PartName, Report, write_atomically
@@ -66,14 +66,8 @@ num.network.threads=2
 num.io.threads=4
 """
 
-_LOGGING = """\
-status = error
-appender.console.type = Console
-appender.console.name = console
-appender.console.layout.type = PatternLayout
-appender.console.layout.pattern = %d{ISO8601} %p %m (%c{1})%n
-rootLogger.level = warn
-rootLogger.appenderRef.console.ref = console
+_LOGGING = f"""\
+{CONSOLE_LOGGING}\
 logger.server.name = kafka.server
 logger.server.level = info
 """
@@ -128,7 +122,7 @@ class Kafka:
             self._format_storage()
 
     def launch(self) -> Launch:
-        """Java with little memory: a serial collector, no second compiler, no shared files."""
+        """The broker, its settings in a file."""
         return Launch(
             (*self._java(), "kafka.Kafka", str(self.directory / "server.properties")),
             directory=self.directory,
@@ -151,20 +145,7 @@ class Kafka:
 
     def _java(self) -> tuple[str, ...]:
         files = ensure_program(self.cache, KAFKA, _silent)
-        return (
-            str(find_java()),
-            "-Xmx256m",
-            "-XX:+UseSerialGC",
-            "-XX:TieredStopAtLevel=1",
-            "-XX:+ExitOnOutOfMemoryError",
-            "-XX:-UsePerfData",
-            "-Djava.awt.headless=true",
-            "-Djava.net.preferIPv4Stack=true",
-            f"-Djava.io.tmpdir={self.directory / 'tmp'}",
-            f"-Dlog4j2.configurationFile={self.directory / 'log4j2.properties'}",
-            "-cp",
-            ":".join(map(str, files)),
-        )
+        return small_java(256, self.directory, files)
 
     def _format_storage(self) -> None:
         """Kafka's own tool; a killed one left no ``meta.properties``, so what it left can go."""
