@@ -179,11 +179,12 @@ class SchemaFollower:
             raise UnsupportedSchemaChangeError(label, change, relation.version)
         before = self._relations.get(self.version)
         spec = present_spec(self._declared, relation, [*self._relations.values(), relation])
-        change = plan_change(self._load(), relation, spec, before)
+        table = self._load()
+        change = plan_change(table, relation, spec, before)
         if change and self._frozen:
             raise RelationRewrittenError(label, how="changed its columns")
         if change:
-            commit_change(self._load(), label, change)
+            commit_change(table, label, change)
             self.steps += change.steps
         self._relations[relation.version] = relation
         self.version = relation.version

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyiceberg.table import Table
+from pyiceberg.types import StringType
 
 from carbon_pipelines.errors import (
     CommitConflictError,
@@ -14,10 +16,11 @@ from carbon_pipelines.errors import (
     UnrecordedShapeError,
     WrongSourceError,
 )
-from carbon_pipelines.lake import catch_up, event_reading
+from carbon_pipelines.lake import catch_up, event_reading, schema_follow
 from carbon_pipelines.lake.catch_up import CatchUp
 from carbon_pipelines.lake.event_reading import in_copy
 from carbon_pipelines.lake.merge import Merge
+from carbon_pipelines.lake.schema_change import SchemaChange
 from carbon_pipelines.lake.state import CopyEdge, TableProgress, load_progress
 from carbon_pipelines.source.position import Position
 from carbon_pipelines.source.visibility import Visibility
@@ -212,6 +215,29 @@ def test_a_column_added_while_events_flow_is_in_the_rows_after_it(
 
     assert lake.rows() == [(1, "copied", None), (2, "before", None), (3, "after", 7)]
     assert progress_of(lake).schema_version == 2
+
+
+def test_columns_that_somebody_adds_between_plan_and_commit_of_a_ddl_are_not_lost(
+    lake: LocalLake, stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = schema_follow.plan_change
+
+    def beaten(table: Table, *more: Any) -> SchemaChange:
+        change = planned(table, *more)
+        with lake.fresh().update_schema() as foreign:
+            foreign.add_column("foreign", StringType())
+        return change
+
+    monkeypatch.setattr(schema_follow, "plan_change", beaten)
+    shape = relation({**COLUMNS, "grade": "int4"}, ["id"], version=2)
+    stream.history.append((Position(101, 1), shape))
+    stream.put(102, "c", version=2, after={**row(2, "after"), "grade": 7})
+
+    with pytest.raises(CommitConflictError):
+        run(lake)
+
+    fields = lake.fresh().schema().fields
+    assert [field.name for field in fields] == ["id", "name", "foreign"]
 
 
 def test_columns_added_one_after_another_during_one_read_are_all_followed(
