@@ -1,14 +1,17 @@
 """Committing one planned snapshot: once, or known why not.
 
-What belongs here: the single attempt, the answer to a conflict and to a lost answer. What does not:
-making the plan. A conflict means that the plan was made for a table that is no more: nothing is
-retried here, the caller plans anew from fresh metadata.
+What belongs here: the single attempt, the answer to a conflict and to a lost answer, commits of the
+metadata alone, and removing files that did not land. What does not: making the plan. A conflict
+means that the plan was made for a table that is no more: nothing is retried here, the caller plans
+anew from fresh metadata.
 
 A commit whose answer is lost is looked for by its snapshot id. If the catalog does not show it, it
 may still land; that does no harm, since it and the next run's commit exclude each other (the
 catalog swaps the metadata only from the version that a commit was made on).
 """
 
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from pydantic import ValidationError
@@ -19,10 +22,17 @@ from pyiceberg.exceptions import (
     ServerError,
     ServiceUnavailableError,
 )
+from pyiceberg.io import FileIO
+from pyiceberg.manifest import DataFile
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table, Transaction
 from pyiceberg.table.refs import MAIN_BRANCH
-from pyiceberg.table.update import UpdatesAndRequirements
+from pyiceberg.table.update import (
+    AssertCurrentSchemaId,
+    AssertLastAssignedFieldId,
+    TableRequirement,
+    UpdatesAndRequirements,
+)
 from sqlalchemy.exc import DBAPIError
 
 from carbon_pipelines.errors import CommitUnknownError, SequenceNumberError
@@ -93,6 +103,35 @@ def commit_files(
             raise
         return found
     return Committed(snapshot_id, committed)
+
+
+def commit_updates(table: Table, updates: UpdatesAndRequirements) -> Table:
+    """Commit changes of the metadata alone, once.
+
+    Raises:
+        CommitFailedException: What they require does not hold any more.
+    """
+    transaction = table.transaction()
+    transaction._stage(*updates)  # pyright: ignore[reportPrivateUsage]
+    return transaction.commit_transaction()
+
+
+def same_columns(table: Table) -> tuple[TableRequirement, ...]:
+    """Require that the columns, and the ids given to any so far, are those of ``table``."""
+    metadata = table.metadata
+    return (
+        AssertCurrentSchemaId.model_validate({"current-schema-id": metadata.current_schema_id}),
+        AssertLastAssignedFieldId.model_validate(
+            {"last-assigned-field-id": metadata.last_column_id}
+        ),
+    )
+
+
+def discard_files(io: FileIO, files: Iterable[DataFile]) -> None:
+    """Remove the files of a commit that is known not to have landed; what stays is an orphan."""
+    for file in files:
+        with suppress(OSError):
+            io.delete(file.file_path)
 
 
 def unknown_commit(table: Table, snapshot_id: int, error: Exception) -> CommitUnknownError:

@@ -34,17 +34,12 @@ from pyiceberg.types import (
 
 from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.errors import CommitConflictError, DeadLetterMissingError
-from carbon_pipelines.lake.commit import commit_files
 from carbon_pipelines.lake.connection import lake_errors, load_table
-from carbon_pipelines.lake.deltas import plan_deletes, write_deletes
 from carbon_pipelines.lake.evolution import arrow_schema
 from carbon_pipelines.lake.keys import number_keys
-from carbon_pipelines.lake.lookup import RowLookup
-from carbon_pipelines.lake.partitions import PartitionedWriter, file_target
-from carbon_pipelines.lake.row_delta import FileChanges
+from carbon_pipelines.lake.row_swap import swap_rows
 from carbon_pipelines.lake.state import TableProgress
 from carbon_pipelines.lake.table_creation import PROPERTIES
-from carbon_pipelines.lake.table_files import load_table_files
 
 NAME = "carbon_dead_letters"
 """The table's name, beside the lake tables of its database; no declaration may take it."""
@@ -257,24 +252,10 @@ class DeadLetterTable:
     def _commit(self, table: Table, letters: Sequence[DeadLetter]) -> bool:
         schema = arrow_schema(table.schema())
         rows = pa.Table.from_pylist([asdict(letter) for letter in letters], schema=schema)
+        keys, _ = number_keys([rows.column(name).combine_chunks() for name in _KEY])
         with lake_errors(self._label):
-            files = load_table_files(table.current_snapshot(), table.io)
-            keys, _ = number_keys([rows.column(name).combine_chunks() for name in _KEY])
-            lookup = RowLookup(files, table.schema(), _KEY, table.io)
-            deletes = plan_deletes(lookup.find(keys))
-            writer = PartitionedWriter(file_target(table))
-            writer.write(rows)
-            data = writer.close()
-            gone = write_deletes(deletes, table.io, table.location_provider())
-            changes = FileChanges(
-                data, gone, deletes.removed_data, deletes.removed_deletes, files.manifests
-            )
-            done = commit_files(table, changes, {"carbon.dead_letter_format": FORMAT_VERSION})
-            if done is None:
-                for file in (*data, *gone):
-                    with suppress(OSError):
-                        table.io.delete(file.file_path)
-        return done is not None
+            properties = {"carbon.dead_letter_format": FORMAT_VERSION}
+            return swap_rows(table, _KEY, keys, rows, properties) is not None
 
     def _create(self) -> Table:
         fields = [

@@ -8,7 +8,7 @@ Columns are known by ``attnum``, which survives a rename in PostgreSQL; the tabl
 """
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 import pyarrow as pa
 from pyiceberg.schema import Schema
@@ -28,6 +28,11 @@ SOURCE_COLUMNS = "carbon.source-columns"
 """Table property: JSON object of attnum (text) to Iceberg field id."""
 COMMENT = "comment"
 """Table property that engines show as the table's comment: the source's."""
+
+
+def load_source_columns(table: Table) -> dict[str, int]:
+    """Attnum (text) -> field id of every source column that the table knows."""
+    return json.loads(table.properties[SOURCE_COLUMNS])
 
 
 def captured_columns(relation: SourceRelation, table: TableSpec) -> tuple[SourceColumn, ...]:
@@ -115,7 +120,7 @@ def plan_renewed_schema(table: Table, relation: SourceRelation, spec: TableSpec)
             copied.
     """
     check_protected(relation, spec)
-    known: Mapping[str, int] = json.loads(table.properties.get(SOURCE_COLUMNS, "{}"))
+    known = load_source_columns(table) if SOURCE_COLUMNS in table.properties else {}
     old = {field.field_id: field for field in table.schema().fields}
     next_id = table.metadata.last_column_id + 1
     fields: list[NestedField] = []

@@ -10,7 +10,7 @@ commit that adds the column. Memory is bounded by a row group of each partition 
 go to; the rows of a file stay in their order.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -46,12 +46,7 @@ def fill_files(table: Table, schema: Schema, constants: Mapping[str, str]) -> Fi
     added: list[DataFile] = []
     for data in files.data:
         added += rewriter.rewrite(data)
-    groups: list[Sequence[LiveFile]] = [
-        *files.deletes_by_path.values(),
-        *files.deletes_by_partition.values(),
-    ]
-    deletes = [live for group in groups for live in group]
-    return FileChanges(added, (), files.data, deletes, files.manifests)
+    return FileChanges(added, (), files.data, files.deletes, files.manifests)
 
 
 class _Rewriter:

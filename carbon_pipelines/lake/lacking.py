@@ -91,7 +91,7 @@ def key_of_message(
     """
     if not columns:
         return None
-    envelope, named = _json_object(value), _json_object(key)
+    envelope, named = json_object(value), json_object(key)
     if len(named) == len(columns) and not named.keys() & columns.keys():
         named = dict(zip(columns, named.values(), strict=True))  # as it was before a rename
     for image in (named, envelope.get("after"), envelope.get("before")):
@@ -106,7 +106,8 @@ def key_of_message(
     return None
 
 
-def _json_object(text: bytes | None) -> dict[str, Any]:
+def json_object(text: bytes | None) -> dict[str, Any]:
+    """The JSON object that ``text`` is, empty if it is anything else."""
     try:
         found = json.loads(text or b"null")
     except ValueError:

@@ -17,19 +17,17 @@ from pyiceberg.table.update import (
     AddPartitionSpecUpdate,
     AddSchemaUpdate,
     AddSortOrderUpdate,
-    AssertCurrentSchemaId,
-    AssertLastAssignedFieldId,
     AssertLastAssignedPartitionId,
     SetCurrentSchemaUpdate,
     SetDefaultSortOrderUpdate,
     SetDefaultSpecUpdate,
     SetPropertiesUpdate,
-    TableRequirement,
     TableUpdate,
 )
 
 from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.errors import LayoutColumnGoneError, PartitionColumnNewError
+from carbon_pipelines.lake.commit import commit_updates, same_columns
 from carbon_pipelines.lake.evolution import plan_renewed_schema, source_properties
 from carbon_pipelines.lake.partitions import partition_spec, sort_order
 from carbon_pipelines.source.relation import SourceRelation
@@ -73,7 +71,6 @@ def stage_layout(
     _check_sources(table, planned, wanted, declared)
     order = sort_order(declared, planned)
     schema = next((s for s in table.schemas().values() if s.fields == planned.fields), None)
-    metadata = table.metadata
     updates: tuple[TableUpdate, ...] = ()
     if schema is None:
         schema = Schema(
@@ -85,20 +82,10 @@ def stage_layout(
     if wanted.spec_id not in table.specs():
         updates += (AddPartitionSpecUpdate(spec=wanted),)
     if updates:
-        last_field, last_partition = metadata.last_column_id, metadata.last_partition_id
-        table = commit_updates(
-            table,
-            updates,
-            (
-                AssertCurrentSchemaId.model_validate(
-                    {"current-schema-id": metadata.current_schema_id}
-                ),
-                AssertLastAssignedFieldId.model_validate({"last-assigned-field-id": last_field}),
-                AssertLastAssignedPartitionId.model_validate(
-                    {"last-assigned-partition-id": last_partition}
-                ),
-            ),
+        same_partitions = AssertLastAssignedPartitionId.model_validate(
+            {"last-assigned-partition-id": table.metadata.last_partition_id}
         )
+        table = commit_updates(table, (updates, (*same_columns(table), same_partitions)))
     schema = next(s for s in table.schemas().values() if s.fields == schema.fields)
     spec = next(s for s in table.specs().values() if s.fields == wanted.fields)
     return table, Layout(schema, spec, order, source_properties(relation, schema))
@@ -169,12 +156,3 @@ def plan_layout_updates(table: Table, layout: Layout) -> tuple[TableUpdate, ...]
         order = SortOrder(*layout.sort_order.fields, order_id=order_id)
         updates += (AddSortOrderUpdate.model_validate({"sort-order": order}),)
     return (*updates, SetDefaultSortOrderUpdate.model_validate({"sort-order-id": order_id}))
-
-
-def commit_updates(
-    table: Table, updates: tuple[TableUpdate, ...], requirements: tuple[TableRequirement, ...]
-) -> Table:
-    """Commit changes of the metadata alone, once."""
-    transaction = table.transaction()
-    transaction._stage(updates, requirements)  # pyright: ignore[reportPrivateUsage]
-    return transaction.commit_transaction()

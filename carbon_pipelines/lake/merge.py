@@ -12,7 +12,6 @@ What keeps the table exact, in this order:
 """
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -30,7 +29,7 @@ from carbon_pipelines.errors import (
 )
 from carbon_pipelines.lake.change_batch import ChangeBatch
 from carbon_pipelines.lake.codec import decode_column
-from carbon_pipelines.lake.commit import commit_files
+from carbon_pipelines.lake.commit import commit_files, discard_files
 from carbon_pipelines.lake.connection import lake_errors, load_table
 from carbon_pipelines.lake.delete_file import count_rows
 from carbon_pipelines.lake.deltas import DeletePlan, plan_deletes, write_deletes
@@ -207,16 +206,11 @@ class _Plan:
         """The files that come and go."""
         removed_data, removed_deletes = self._deletes.removed_data, self._deletes.removed_deletes
         if self._truncated:
-            removed_data = self._files.data
-            by_path, by_partition = self._files.deletes_by_path, self._files.deletes_by_partition
-            groups = [*by_path.values(), *by_partition.values()]
-            removed_deletes = [live for group in groups for live in group]
+            removed_data, removed_deletes = self._files.data, self._files.deletes
         return FileChanges(
             self._data, self._delete_files, removed_data, removed_deletes, self._files.manifests
         )
 
     def discard(self) -> None:
         """Remove the files of an attempt that is known not to have landed."""
-        for file in (*self._data, *self._delete_files):
-            with suppress(OSError):
-                self._table.io.delete(file.file_path)
+        discard_files(self._table.io, (*self._data, *self._delete_files))

@@ -49,6 +49,7 @@ from carbon_pipelines.errors import (
     UnsupportedSchemaChangeError,
     UnsupportedTypeError,
 )
+from carbon_pipelines.lake.commit import commit_updates
 from carbon_pipelines.lake.connection import lake_errors, load_table
 from carbon_pipelines.lake.state import load_progress
 from carbon_pipelines.stream.topics import topic_of
@@ -69,7 +70,6 @@ PARKING_ERRORS = (
     RecopyLimitError,
     LayoutColumnGoneError,
     SourceTableReplacedError,
-    UnrecordedShapeError,
     OffsetGapError,
     OffsetBeyondEndError,
 )
@@ -267,6 +267,4 @@ def _commit(table: Table, spec: TableSpec, updates: tuple[TableUpdate, ...]) -> 
     head = table.metadata.refs[MAIN_BRANCH].snapshot_id
     same = AssertRefSnapshotId.model_validate({"ref": MAIN_BRANCH, "snapshot-id": head})
     with lake_errors(f"Iceberg table {spec.label}"):
-        transaction = table.transaction()
-        transaction._stage(updates, (same,))  # pyright: ignore[reportPrivateUsage]
-        transaction.commit_transaction()
+        commit_updates(table, (updates, (same,)))

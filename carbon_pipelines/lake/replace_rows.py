@@ -15,7 +15,6 @@ What keeps the table exact beside a stream that goes on, in this order:
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,18 +26,13 @@ from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.errors import CommitConflictError, StateMissingError, TableMovedError
 from carbon_pipelines.lake.change_batch import TRUNCATE, EnvelopeReader
 from carbon_pipelines.lake.codec import decode_column
-from carbon_pipelines.lake.commit import commit_files
 from carbon_pipelines.lake.connection import lake_errors, load_table
-from carbon_pipelines.lake.deltas import plan_deletes, write_deletes
 from carbon_pipelines.lake.evolution import arrow_schema
 from carbon_pipelines.lake.keys import KeyMatcher, KeySet, number_keys
-from carbon_pipelines.lake.lookup import RowLookup
 from carbon_pipelines.lake.merge import COMMIT_ATTEMPTS, MergeHooks
 from carbon_pipelines.lake.new_rows import sort_rows
-from carbon_pipelines.lake.partitions import PartitionedWriter, file_target
-from carbon_pipelines.lake.row_delta import FileChanges
+from carbon_pipelines.lake.row_swap import swap_rows
 from carbon_pipelines.lake.state import TableProgress, load_progress
-from carbon_pipelines.lake.table_files import load_table_files
 from carbon_pipelines.lake.types import json_type
 from carbon_pipelines.source.relation import SourceRelation
 from carbon_pipelines.stream.changes import read_changes
@@ -133,30 +127,17 @@ class RowReplacement:
     ) -> Replaced | None:
         """One attempt on the table as loaded; None if another commit came first."""
         with lake_errors(f"Iceberg table {self._spec.label}"):
-            files = load_table_files(table.current_snapshot(), table.io)
-            lookup = RowLookup(files, table.schema(), self._spec.key, table.io)
-            deletes = plan_deletes(lookup.find(_key_set(keys, self._spec.key)))
-            writer = PartitionedWriter(file_target(table))
-            writer.write(sort_rows(_whole(rows, arrow_schema(table.schema())), self._spec))
-            data = writer.close()
-            delete_files = write_deletes(deletes, table.io, table.location_provider())
-            self._hooks.after_write()
-            changes = FileChanges(
-                data,
-                delete_files,
-                deletes.removed_data,
-                deletes.removed_deletes,
-                files.manifests,
+            swapped = swap_rows(
+                table,
+                self._spec.key,
+                _key_set(keys, self._spec.key),
+                sort_rows(_whole(rows, arrow_schema(table.schema())), self._spec),
+                properties,
+                after_write=self._hooks.after_write,
             )
-            committed = commit_files(table, changes, dict(properties))
-            if committed is None:
-                for file in (*data, *delete_files):
-                    with suppress(OSError):
-                        table.io.delete(file.file_path)
-                return None
-        return Replaced(
-            committed.snapshot_id, len(keys), rows.num_rows, deletes.deleted_rows, moved
-        )
+        if swapped is None:
+            return None
+        return Replaced(swapped.snapshot_id, len(keys), rows.num_rows, swapped.removed_rows, moved)
 
     def _unnamed(self, part: KnownRows, now: TableProgress) -> np.ndarray:
         """Which keys of ``part`` no event between its progress and ``now`` names."""

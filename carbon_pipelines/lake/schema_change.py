@@ -11,7 +11,6 @@ Iceberg's promotion widen to the same values.
 Source: Iceberg spec, "Schema Evolution"; PostgreSQL manual, ALTER TABLE.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -31,11 +30,11 @@ from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.errors import UnsupportedSchemaChangeError
 from carbon_pipelines.lake.evolution import (
     COMMENT,
-    SOURCE_COLUMNS,
     captured_columns,
     check_layout,
     check_protected,
     column_type,
+    load_source_columns,
     with_element_ids,
 )
 from carbon_pipelines.lake.types import arrow_type
@@ -92,7 +91,7 @@ def plan_change(
         UnsupportedTypeError: A column's type has no Iceberg type.
     """
     check_protected(relation, spec)
-    known: Mapping[str, int] = json.loads(table.properties[SOURCE_COLUMNS])
+    known = load_source_columns(table)
     live = {known[str(c.attnum)] for c in relation.columns if str(c.attnum) in known}
     check_layout(table, live, spec)
     for reason in _reasons(table, relation, spec, previous):
@@ -114,7 +113,7 @@ def _reasons(
         yield f"renames {relabelled} of an enum"
     before = {column.attnum: column for column in previous.columns}
     there_before = before.keys() | {column.attnum for column in previous.unsent}
-    known: Mapping[str, int] = json.loads(table.properties[SOURCE_COLUMNS])
+    known = load_source_columns(table)
     for column in captured_columns(relation, spec):
         if column.attnum in before:
             yield from _changed_values(before[column.attnum], column, relation)
@@ -182,7 +181,7 @@ class _Planning:
         self._filled: dict[str, str] = {}
 
     def change(self) -> SchemaChange:
-        known: dict[str, int] = json.loads(self._table.properties[SOURCE_COLUMNS])
+        known = load_source_columns(self._table)
         live = {str(column.attnum) for column in self._relation.columns}
         gone = {i for attnum, i in known.items() if attnum not in live}
         fields = {i: field for i, field in self._old.items() if i not in gone}

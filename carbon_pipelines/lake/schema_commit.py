@@ -10,15 +10,12 @@ filled comes in the same commit as the files that have it.
 """
 
 import json
-from contextlib import suppress
 
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.table.update import (
     AddSchemaUpdate,
-    AssertCurrentSchemaId,
-    AssertLastAssignedFieldId,
     RemovePropertiesUpdate,
     SetCurrentSchemaUpdate,
     SetPropertiesUpdate,
@@ -27,7 +24,12 @@ from pyiceberg.table.update import (
 )
 
 from carbon_pipelines.errors import CommitConflictError
-from carbon_pipelines.lake.commit import commit_files
+from carbon_pipelines.lake.commit import (
+    commit_files,
+    commit_updates,
+    discard_files,
+    same_columns,
+)
 from carbon_pipelines.lake.connection import lake_errors
 from carbon_pipelines.lake.evolution import COMMENT, SOURCE_COLUMNS
 from carbon_pipelines.lake.fill import fill_files
@@ -45,36 +47,27 @@ def commit_change(table: Table, label: str, change: SchemaChange) -> None:
         schema, first = _schema_updates(table, change)
         progress = load_progress(table.metadata, label) if change.filled else None
         if progress is None:
-            transaction = table.transaction()
-            transaction._stage(*first)  # pyright: ignore[reportPrivateUsage]
             try:
-                transaction.commit_transaction()
+                commit_updates(table, first)
             except CommitFailedException as conflict:
                 raise CommitConflictError(label, 1) from conflict
             return
         files = fill_files(table, schema, change.filled)
         committed = commit_files(table, files, progress.to_properties(), schema=schema, first=first)
         if committed is None:
-            for file in files.added_data:
-                with suppress(OSError):
-                    table.io.delete(file.file_path)
+            discard_files(table.io, files.added_data)
             raise CommitConflictError(label, 1)
 
 
 def _schema_updates(table: Table, change: SchemaChange) -> tuple[Schema, UpdatesAndRequirements]:
     """The schema under the id that it gets, and what makes it current."""
-    metadata, schema = table.metadata, change.schema
+    schema = change.schema
     columns = {SOURCE_COLUMNS: json.dumps(dict(change.source_columns))}
     described = {} if change.comment is None else {COMMENT: change.comment}
     properties: tuple[TableUpdate, ...] = (SetPropertiesUpdate(updates={**columns, **described}),)
     if change.comment is None and COMMENT in table.properties:
         properties += (RemovePropertiesUpdate(removals=[COMMENT]),)
-    requirements = (
-        AssertCurrentSchemaId.model_validate({"current-schema-id": metadata.current_schema_id}),
-        AssertLastAssignedFieldId.model_validate(
-            {"last-assigned-field-id": metadata.last_column_id}
-        ),
-    )
+    requirements = same_columns(table)
     known = next((s for s in table.schemas().values() if s.fields == schema.fields), None)
     if known is not None:
         current = SetCurrentSchemaUpdate.model_validate({"schema-id": known.schema_id})

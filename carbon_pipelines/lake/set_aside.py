@@ -12,7 +12,6 @@ The order that loses and doubles nothing, whenever the process dies:
 4. dead letters that the batch has made irrelevant are resolved in their table, or by a later run.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -29,7 +28,7 @@ from carbon_pipelines.lake.connection import load_table
 from carbon_pipelines.lake.dead_letters import DeadLetter, DeadLetterTable, Resolution
 from carbon_pipelines.lake.event_reading import Part, unseen
 from carbon_pipelines.lake.judge import Judge, Judgement, Refusals
-from carbon_pipelines.lake.lacking import Key, Lacking, key_of_message
+from carbon_pipelines.lake.lacking import Key, Lacking, json_object, key_of_message
 from carbon_pipelines.lake.merge import MERGE_REFUSALS, Merge, Merged, MergeHooks
 from carbon_pipelines.lake.state import TableProgress
 from carbon_pipelines.source.position import Position
@@ -212,11 +211,7 @@ def _letter(
 
 def _source(value: bytes | None) -> Mapping[str, Any]:
     """The ``source`` of an envelope; empty if it has none."""
-    try:
-        envelope = json.loads(value or b"null")
-    except ValueError:
-        return {}
-    source = envelope.get("source") if isinstance(envelope, dict) else None
+    source = json_object(value).get("source")
     return source if isinstance(source, dict) else {}
 
 

@@ -28,9 +28,9 @@ from pyiceberg.table.update import (
 )
 
 from carbon_pipelines.errors import CommitConflictError, StateMissingError
-from carbon_pipelines.lake.commit import UNANSWERED, commit_files, unknown_commit
+from carbon_pipelines.lake.commit import UNANSWERED, commit_files, commit_updates, unknown_commit
 from carbon_pipelines.lake.connection import load_table
-from carbon_pipelines.lake.layout import Layout, commit_updates, plan_layout_updates
+from carbon_pipelines.lake.layout import Layout, plan_layout_updates
 from carbon_pipelines.lake.parking import ended
 from carbon_pipelines.lake.row_delta import FileChanges
 from carbon_pipelines.lake.state import TableProgress, find_carrier, read_progress
@@ -208,7 +208,7 @@ def publish(catalog: Catalog, table: Table, layout: Layout) -> Table:
             AssertRefSnapshotId.model_validate({"ref": BRANCH, "snapshot-id": head}),
         )
         try:
-            return commit_updates(table, updates, requirements)
+            return commit_updates(table, (updates, requirements))
         except UNANSWERED as lost:
             fresh = reload_table(catalog, table)
             if _is_published(fresh, head):

@@ -47,6 +47,12 @@ class TableFiles:
         default_factory=dict
     )
 
+    @property
+    def deletes(self) -> list[LiveFile]:
+        """Every live position delete file."""
+        groups = [*self.deletes_by_path.values(), *self.deletes_by_partition.values()]
+        return [live for group in groups for live in group]
+
     def deletes_for(self, data: LiveFile) -> tuple[list[LiveFile], list[LiveFile]]:
         """Delete files that may apply to ``data``: (those of this file alone, shared ones)."""
         path = data.file.file_path
