@@ -20,8 +20,8 @@ from carbon_pipelines.lake.schema_follow import SchemaFollower
 from carbon_pipelines.lake.set_aside import SettingAside
 from carbon_pipelines.lake.state import TableProgress
 from carbon_pipelines.source.position import Position
-from carbon_pipelines.stream.consumer import TopicState, load_topic_state
-from carbon_pipelines.stream.topics import check_topic, topic_of
+from carbon_pipelines.stream.topic_state import load_topic_state
+from carbon_pipelines.stream.topics import TopicState, check_topic, topic_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ from carbon_pipelines.lake.state import CopyEdge, TableProgress
 from carbon_pipelines.source.connection import SourceIdentity
 from carbon_pipelines.source.copy import CtidRange
 from carbon_pipelines.source.relation import SourceRelation
-from carbon_pipelines.stream.consumer import TopicState
 from carbon_pipelines.stream.progress import Progress
+from carbon_pipelines.stream.topics import TopicState
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ The events of one read are taken to be of one version, the newest seen, and deco
 they are not, their positions and versions are read first and each run of a version by itself.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -26,8 +26,8 @@ from carbon_pipelines.lake.schema_follow import SchemaFollower, Stop
 from carbon_pipelines.lake.state import CopyEdge, TableProgress
 from carbon_pipelines.source.position import Position
 from carbon_pipelines.stream.changes import read_changes
-from carbon_pipelines.stream.consumer import RawBatch, TopicState
-from carbon_pipelines.stream.topics import topic_of
+from carbon_pipelines.stream.consumer import RawBatch
+from carbon_pipelines.stream.topics import TopicState, topic_of
 
 BATCH_EVENTS = 500_000
 """Events merged in one commit at most, unless one Kafka read brings a little more."""
@@ -186,7 +186,7 @@ class EventReading:
         normaliser, batches = self._follower.normaliser, list[ChangeBatch]()
         for run in runs:
             read = partial(normaliser.read, version=int(versions[run[0]]))
-            batches.append(self._decode(read, _only(raw, run))[0])
+            batches.append(self._decode(read, raw.pick(run))[0])
         self._version = int(named[-1])
         return concat_batches(batches)
 
@@ -197,17 +197,6 @@ class EventReading:
                 place = self._places.read(raw)
                 return Position(int(place.commit_lsn[0]), int(place.ordinal[0]))
         return Position(0, 0)
-
-
-def _only(raw: RawBatch, indexes: Sequence[int] | np.ndarray) -> RawBatch:
-    if len(indexes) == len(raw.values):
-        return raw
-    return RawBatch(
-        [raw.values[index] for index in indexes],
-        [raw.offsets[index] for index in indexes],
-        raw.first_offset,
-        raw.next_offset,
-    )
 
 
 def _after(batch: ChangeBatch, end: int, raw: RawBatch) -> tuple[int, Position | None]:

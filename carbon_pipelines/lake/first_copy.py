@@ -65,10 +65,10 @@ from carbon_pipelines.source.copy import (
 )
 from carbon_pipelines.source.relation import SourceRelation
 from carbon_pipelines.source.visibility import emit_marker, wait_until_older_transactions_ended
-from carbon_pipelines.stream.consumer import load_topic_state
 from carbon_pipelines.stream.drain import wait_captured
 from carbon_pipelines.stream.progress import Progress, load_progress
 from carbon_pipelines.stream.resume import check_same_source
+from carbon_pipelines.stream.topic_state import load_topic_state
 from carbon_pipelines.stream.topics import topic_of
 
 READERS = 2

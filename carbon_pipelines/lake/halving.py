@@ -4,7 +4,7 @@ What belongs here: the search, and its use on the values of a column and the mes
 What does not: what is tried (``codec.py``, ``change_batch.py``) and what a failure means.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from contextlib import suppress
 
 import pyarrow as pa
@@ -60,15 +60,6 @@ def sift(
     with suppress(MalformedEnvelopeError, UnrepresentableValueError):
         return read(raw), raw, {}
     count = len(raw.values)
-    bad = failures(count, lambda start, stop: read(_part(raw, range(start, stop))))
-    rest = _part(raw, [index for index in range(count) if index not in bad])
+    bad = failures(count, lambda start, stop: read(raw.pick(range(start, stop))))
+    rest = raw.pick([index for index in range(count) if index not in bad])
     return read(rest), rest, {raw.offsets[index]: error for index, error in bad.items()}
-
-
-def _part(raw: RawBatch, indexes: Collection[int]) -> RawBatch:
-    return RawBatch(
-        [raw.values[index] for index in indexes],
-        [raw.offsets[index] for index in indexes],
-        raw.first_offset,
-        raw.next_offset,
-    )

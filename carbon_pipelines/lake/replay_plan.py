@@ -38,8 +38,9 @@ from carbon_pipelines.lake.present import present_spec
 from carbon_pipelines.lake.state import TableProgress
 from carbon_pipelines.source.position import Position
 from carbon_pipelines.stream.changes import read_changes
-from carbon_pipelines.stream.consumer import RawBatch, load_topic_state
+from carbon_pipelines.stream.consumer import RawBatch
 from carbon_pipelines.stream.schemas import load_schema_history
+from carbon_pipelines.stream.topic_state import load_topic_state
 from carbon_pipelines.stream.topics import check_topic, ddl_topic, topic_of
 
 

@@ -39,9 +39,9 @@ from carbon_pipelines.lake.schema_commit import commit_change
 from carbon_pipelines.lake.state import TableProgress
 from carbon_pipelines.source.position import Position
 from carbon_pipelines.source.relation import SourceRelation
-from carbon_pipelines.stream.consumer import load_topic_state
 from carbon_pipelines.stream.envelope import UNRECORDED
 from carbon_pipelines.stream.schemas import load_schema_history
+from carbon_pipelines.stream.topic_state import load_topic_state
 from carbon_pipelines.stream.topics import ddl_topic
 
 _REFUSALS = (

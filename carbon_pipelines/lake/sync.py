@@ -33,8 +33,8 @@ from carbon_pipelines.lake.parking import (
 from carbon_pipelines.lake.recopy import recopy_table
 from carbon_pipelines.lake.state import TableProgress, load_progress
 from carbon_pipelines.source.position import Position
-from carbon_pipelines.stream.consumer import load_topic_state
 from carbon_pipelines.stream.progress import load_newest_progress
+from carbon_pipelines.stream.topic_state import load_topic_state
 from carbon_pipelines.stream.topics import topic_of
 
 COPIES_BEHIND_GAPS = 3

@@ -13,7 +13,7 @@ from confluent_kafka.admin import OffsetSpec  # pyright: ignore[reportPrivateImp
 from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.source.position import Position
 from carbon_pipelines.stream.changes import read_changes
-from carbon_pipelines.stream.consumer import load_topic_state
+from carbon_pipelines.stream.topic_state import load_topic_state
 from carbon_pipelines.stream.topics import REQUEST_SECONDS, open_admin, topic_of, unavailable
 
 

@@ -14,7 +14,7 @@ Everything runs as its owner with a fixed search_path, so that no role can put a
 in the place of ours, and with our text settings, so that defaults read the same in any session.
 """
 
-from carbon_pipelines.source.relation import DESCRIBE, FORMAT_VERSION
+from carbon_pipelines.source.description import DESCRIBE, FORMAT_VERSION
 
 FUNCTION_NAMES = (
     "describe_relation",

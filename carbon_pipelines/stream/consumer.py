@@ -1,27 +1,24 @@
-"""Reading a topic between two offsets, and what state a topic is in.
+"""Reading a topic between two offsets.
 
 What belongs here: read_committed reading of the one partition of a topic, in batches of raw bytes.
-What does not: what the bytes mean, and who remembers how far reading came (the lake's snapshots).
+What does not: what the bytes mean, who remembers how far reading came (the lake's snapshots), and
+which offsets there are (``topic_state.py``).
 
 Offsets are not events: transaction markers and aborted events take offsets too. A batch therefore
 says from which offset to go on, and the last one always says ``end_offset``.
 """
 
 import time
-from collections.abc import Collection, Generator, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
 from confluent_kafka import (
     Consumer,
-    IsolationLevel,
     KafkaError,
-    KafkaException,
     Message,
-    TopicCollection,
     TopicPartition,
 )
-from confluent_kafka.admin import OffsetSpec  # pyright: ignore[reportPrivateImportUsage]
 
 from carbon_pipelines.errors import (
     OffsetBeyondEndError,
@@ -29,12 +26,10 @@ from carbon_pipelines.errors import (
     StreamUnavailableError,
     TopicMissingError,
 )
+from carbon_pipelines.stream.topic_state import MISSING, kafka_errors
 from carbon_pipelines.stream.topics import (
     LARGEST_EVENT_BYTES,
     REQUEST_SECONDS,
-    TopicState,
-    load_ends,
-    open_admin,
     unavailable,
 )
 
@@ -48,15 +43,6 @@ MAX_EVENTS = 65_536
 CAUTIOUS_EVENT_BYTES = 64 << 10
 """The size events are taken to have until some were seen."""
 
-_EARLIEST: OffsetSpec = OffsetSpec.earliest()  # pyright: ignore[reportAssignmentType]
-_LATEST: OffsetSpec = OffsetSpec.latest()  # pyright: ignore[reportAssignmentType]
-_MISSING = frozenset(
-    {
-        KafkaError.UNKNOWN_TOPIC_OR_PART,
-        KafkaError._UNKNOWN_TOPIC,
-        KafkaError._UNKNOWN_PARTITION,
-    }
-)
 
 # The queue bounds memory. Once it is full librdkafka waits before it fetches again, a second unless
 # told otherwise: five times the wall time of all the rest.
@@ -92,52 +78,17 @@ class RawBatch:
     next_offset: int
     marked: frozenset[int] = frozenset()
 
-
-def load_topic_state(bootstrap: str, topic: str) -> TopicState:
-    """Ask which topic answers to ``topic`` now, and for its offsets.
-
-    Raises:
-        TopicMissingError: None does.
-        StreamUnavailableError: Kafka does not answer (retryable).
-    """
-    admin = open_admin(bootstrap)
-    partition = TopicPartition(topic, 0)
-    with _kafka_errors(bootstrap, topic):
-        described = admin.describe_topics(TopicCollection([topic]), request_timeout=REQUEST_SECONDS)
-        low = admin.list_offsets({partition: _EARLIEST}, request_timeout=REQUEST_SECONDS)
-        high = admin.list_offsets(
-            {partition: _LATEST},
-            isolation_level=IsolationLevel.READ_COMMITTED,
-            request_timeout=REQUEST_SECONDS,
+    def pick(self, indexes: Iterable[int]) -> "RawBatch":
+        """Some of the events, by their indexes; the batch itself if that is all of them."""
+        chosen = list(indexes)
+        if len(chosen) == len(self.values):
+            return self
+        return RawBatch(
+            [self.values[index] for index in chosen],
+            [self.offsets[index] for index in chosen],
+            self.first_offset,
+            self.next_offset,
         )
-        topic_id = str(described[topic].result().topic_id)
-        cluster_id = str(admin.list_topics(topic, timeout=REQUEST_SECONDS).cluster_id)
-        low_offset = low[partition].result().offset
-        return TopicState(topic, topic_id, cluster_id, low_offset, high[partition].result().offset)
-
-
-def wait_until_decided(bootstrap: str, topics: Collection[str], *, seconds: float) -> bool:
-    """Wait until every transaction that wrote to ``topics`` before this call has ended in them.
-
-    A commit is confirmed before its markers are in all the partitions it wrote to; until they are,
-    a read_committed reader does not see it. What a new transaction writes meanwhile is not waited
-    for.
-
-    Returns:
-        Whether they have; False after ``seconds``, as when a dead producer left one open.
-    """
-    admin = open_admin(bootstrap)
-    give_up_at = time.monotonic() + seconds
-    with _kafka_errors(bootstrap, f"{len(topics)} topics"):
-        written = load_ends(admin, topics)
-    while True:
-        with _kafka_errors(bootstrap, f"{len(topics)} topics"):
-            decided = load_ends(admin, topics, isolation=IsolationLevel.READ_COMMITTED)
-        if all(decided[topic] >= end for topic, end in written.items()):
-            return True
-        if time.monotonic() > give_up_at:
-            return False
-        time.sleep(POLL_SECONDS)
 
 
 def read_batches(
@@ -171,7 +122,7 @@ def read_batches(
         StreamUnavailableError: Kafka does not answer (retryable).
     """
     with closing(Consumer({**_CONSUMER, "bootstrap.servers": bootstrap})) as consumer:
-        with _kafka_errors(bootstrap, topic):
+        with kafka_errors(bootstrap, topic):
             _check_start(consumer, topic, start_offset)
             consumer.assign([TopicPartition(topic, 0, start_offset)])
         reading = _Reading(bootstrap, consumer, topic, start_offset, end_offset, header)
@@ -190,7 +141,7 @@ def read_messages(
     found: dict[int, tuple[bytes | None, bytes | None]] = {}
     with closing(Consumer({**_CONSUMER, "bootstrap.servers": bootstrap})) as consumer:
         for offset in sorted(offsets):
-            with _kafka_errors(bootstrap, topic):
+            with kafka_errors(bootstrap, topic):
                 _check_start(consumer, topic, offset)
                 consumer.assign([TopicPartition(topic, 0, offset)])
             reading = _Reading(bootstrap, consumer, topic, offset, offset + 1)
@@ -243,7 +194,7 @@ class _Reading:
         """At least one event, or an end that has come closer."""
         silent_until = time.monotonic() + SILENCE_SECONDS
         while True:
-            with _kafka_errors(self._bootstrap, self._topic):
+            with kafka_errors(self._bootstrap, self._topic):
                 polled = self._consumer.consume(count, POLL_SECONDS)
             if polled:
                 events = [m for m in polled if m.error() is None]
@@ -273,7 +224,7 @@ class _Reading:
             elif code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
                 _check_start(self._consumer, self._topic, self.position)
                 raise unavailable(self._bootstrap, f"reading {self._topic}", error)
-            elif code in _MISSING:
+            elif code in MISSING:
                 raise TopicMissingError(self._bootstrap, self._topic)
             else:
                 raise unavailable(self._bootstrap, f"reading {self._topic}", error)
@@ -293,14 +244,3 @@ def _check_start(consumer: Consumer, topic: str, start: int) -> None:
         raise OffsetGapError(topic, first=start, last=low - 1)
     if start > high:
         raise OffsetBeyondEndError(topic, start=start, end=high)
-
-
-@contextmanager
-def _kafka_errors(bootstrap: str, topic: str) -> Generator[None]:
-    try:
-        yield
-    except KafkaException as failed:
-        error: KafkaError = failed.args[0]
-        if error.code() in _MISSING:
-            raise TopicMissingError(bootstrap, topic) from failed
-        raise unavailable(bootstrap, f"reading {topic}", error) from failed

@@ -20,10 +20,11 @@ from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.errors.debezium import ShapeUnknownError, TopicPartitionedError
 from carbon_pipelines.source.position import Position
 from carbon_pipelines.source.relation import SourceRelation
-from carbon_pipelines.stream.consumer import MAX_EVENTS, RawBatch, load_topic_state, read_batches
+from carbon_pipelines.stream.consumer import MAX_EVENTS, RawBatch, read_batches
 from carbon_pipelines.stream.debezium import Decoder
 from carbon_pipelines.stream.debezium_order import Ordering
 from carbon_pipelines.stream.schemas import load_schema_history
+from carbon_pipelines.stream.topic_state import load_topic_state
 from carbon_pipelines.stream.topics import REQUEST_SECONDS, open_admin, topic_of, unavailable
 
 LOOK_BACK_OFFSETS = 4_096

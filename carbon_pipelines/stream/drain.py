@@ -18,9 +18,9 @@ from carbon_pipelines.source.failover import failover_advice, load_failover_fact
 from carbon_pipelines.source.position import Position, format_lsn
 from carbon_pipelines.source.visibility import emit_marker
 from carbon_pipelines.stream.capture import Capture, Captured, prepare
-from carbon_pipelines.stream.consumer import wait_until_decided
 from carbon_pipelines.stream.debezium_drain import wait_acknowledged
 from carbon_pipelines.stream.progress import NOTHING, Progress, load_progress
+from carbon_pipelines.stream.topic_state import wait_until_decided
 from carbon_pipelines.stream.topics import topics_of
 
 _VISIBLE_SECONDS = 2.0

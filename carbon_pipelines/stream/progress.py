@@ -20,8 +20,9 @@ from carbon_pipelines.errors import ProgressFormatError, TopicMissingError
 from carbon_pipelines.source.connection import load_identity, session
 from carbon_pipelines.source.position import Position, format_lsn, parse_lsn
 from carbon_pipelines.source.slot import observe_slot
-from carbon_pipelines.stream.consumer import TopicState, load_topic_state, read_batches
-from carbon_pipelines.stream.topics import ddl_topic, progress_topic
+from carbon_pipelines.stream.consumer import read_batches
+from carbon_pipelines.stream.topic_state import load_topic_state
+from carbon_pipelines.stream.topics import TopicState, ddl_topic, progress_topic
 
 FORMAT_VERSION = 1
 NOTHING = Position(0, 0)

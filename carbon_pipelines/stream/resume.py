@@ -26,11 +26,11 @@ from carbon_pipelines.errors import (
 from carbon_pipelines.source.connection import SourceConnection, SourceIdentity, load_identity
 from carbon_pipelines.source.position import format_lsn, parse_lsn
 from carbon_pipelines.source.slot import observe_slot
-from carbon_pipelines.stream.consumer import load_topic_state
 from carbon_pipelines.stream.heal import behind_gap, plan_heal
 from carbon_pipelines.stream.pgoutput import OPTIONS
 from carbon_pipelines.stream.progress import NOTHING, Progress, load_progress
 from carbon_pipelines.stream.replication import ReplicationStream
+from carbon_pipelines.stream.topic_state import load_topic_state
 from carbon_pipelines.stream.topics import ddl_topic, progress_topic, topics_with_events
 
 _LOG = logging.getLogger(__name__)

@@ -12,9 +12,10 @@ from typing import Any
 from carbon_pipelines.errors import MalformedEnvelopeError
 from carbon_pipelines.source.position import Position
 from carbon_pipelines.source.relation import SourceRelation, relation_from_history
-from carbon_pipelines.stream.consumer import TopicState, load_topic_state, read_batches
+from carbon_pipelines.stream.consumer import read_batches
 from carbon_pipelines.stream.debezium_order import place_of
-from carbon_pipelines.stream.topics import ddl_topic
+from carbon_pipelines.stream.topic_state import load_topic_state
+from carbon_pipelines.stream.topics import TopicState, ddl_topic
 
 
 @dataclass(frozen=True, slots=True)

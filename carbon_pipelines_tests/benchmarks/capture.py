@@ -25,8 +25,9 @@ from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.embedded.endpoints import resolve_endpoints
 from carbon_pipelines.embedded.stack import Stack
 from carbon_pipelines.stream.capture import Capture
-from carbon_pipelines.stream.consumer import load_topic_state, read_batches
+from carbon_pipelines.stream.consumer import read_batches
 from carbon_pipelines.stream.drain import drain
+from carbon_pipelines.stream.topic_state import load_topic_state
 from carbon_pipelines.stream.topics import delete_topics, topic_of
 from carbon_pipelines_tests.benchmarks.stack import running_stack
 

@@ -34,7 +34,7 @@ from carbon_pipelines.lake.state import TableProgress, load_progress
 from carbon_pipelines.lake.table_creation import create_table
 from carbon_pipelines.source.position import Position
 from carbon_pipelines.source.relation import relation_from_history
-from carbon_pipelines.stream.consumer import load_topic_state
+from carbon_pipelines.stream.topic_state import load_topic_state
 from carbon_pipelines.stream.topics import ddl_topic, ensure_topics, topic_of
 from carbon_pipelines_tests.benchmarks.stack import benchmark_endpoints
 from carbon_pipelines_tests.lake.local_lake import TYPES, table_spec

@@ -16,8 +16,9 @@ from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.embedded.names import EMBEDDED_PASSWORD_VARIABLE
 from carbon_pipelines.embedded.stack import Stack
 from carbon_pipelines.stream.capture import prepare
-from carbon_pipelines.stream.consumer import load_topic_state, read_batches
+from carbon_pipelines.stream.consumer import read_batches
 from carbon_pipelines.stream.debezium_config import connector_config
+from carbon_pipelines.stream.topic_state import load_topic_state
 from carbon_pipelines.stream.topics import topic_of
 from carbon_pipelines_tests.conftest import SourceDatabase, silent
 from carbon_pipelines_tests.integration.pipeline import Pipeline

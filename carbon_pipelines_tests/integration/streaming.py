@@ -27,8 +27,9 @@ from carbon_pipelines.embedded.endpoints import Endpoints, resolve_endpoints
 from carbon_pipelines.embedded.stack import Stack
 from carbon_pipelines.source.position import Position
 from carbon_pipelines.stream.capture import Capture
-from carbon_pipelines.stream.consumer import load_topic_state, read_batches
+from carbon_pipelines.stream.consumer import read_batches
 from carbon_pipelines.stream.drain import Drained, drain
+from carbon_pipelines.stream.topic_state import load_topic_state
 from carbon_pipelines.stream.topics import topic_of
 
 SOON = timedelta(seconds=60)

@@ -15,7 +15,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from carbon_pipelines.embedded.stack import Stack
 from carbon_pipelines.quality.reconcile import verify_table
-from carbon_pipelines.stream.consumer import load_topic_state
+from carbon_pipelines.stream.topic_state import load_topic_state
 from carbon_pipelines.stream.topics import topic_of
 from carbon_pipelines_tests.conftest import SourceDatabase
 from carbon_pipelines_tests.integration.leftovers import unreferenced_files

@@ -16,8 +16,8 @@ from carbon_pipelines.quality.reconcile import verify_table
 from carbon_pipelines.source.connection import SourceConnection, connect
 from carbon_pipelines.source.slot import observe_slot
 from carbon_pipelines.source.visibility import emit_marker
-from carbon_pipelines.stream.consumer import load_topic_state
 from carbon_pipelines.stream.debezium_drain import wait_acknowledged
+from carbon_pipelines.stream.topic_state import load_topic_state
 from carbon_pipelines.stream.topics import topic_of
 from carbon_pipelines_tests.conftest import SourceDatabase, fresh_source
 from carbon_pipelines_tests.integration.connecting import DebeziumPipeline

@@ -25,9 +25,10 @@ from carbon_pipelines.errors import (
 )
 from carbon_pipelines.source.position import Position
 from carbon_pipelines.stream import resume
-from carbon_pipelines.stream.consumer import load_topic_state, read_batches
+from carbon_pipelines.stream.consumer import read_batches
 from carbon_pipelines.stream.progress import Progress, load_progress
 from carbon_pipelines.stream.schemas import load_schema_history
+from carbon_pipelines.stream.topic_state import load_topic_state
 from carbon_pipelines.stream.topics import (
     check_topic,
     ddl_topic,
@@ -148,9 +149,10 @@ def test_a_missing_topic_is_an_error_of_its_own(bootstrap: str):
 
 
 def test_a_kafka_that_does_not_answer_is_a_retryable_error(monkeypatch: pytest.MonkeyPatch):
-    from carbon_pipelines.stream import consumer, topics
+    from carbon_pipelines.stream import consumer, topic_state, topics
 
     monkeypatch.setattr(consumer, "REQUEST_SECONDS", 1.0)
+    monkeypatch.setattr(topic_state, "REQUEST_SECONDS", 1.0)
     monkeypatch.setattr(topics, "REQUEST_SECONDS", 1.0)
     for ask in (
         lambda: load_topic_state("127.0.0.1:1", "t"),

@@ -19,9 +19,10 @@ from carbon_pipelines.lake import (
 from carbon_pipelines.source.position import Position
 from carbon_pipelines.source.relation import SourceRelation
 from carbon_pipelines.stream import changes
-from carbon_pipelines.stream.consumer import RawBatch, TopicState
+from carbon_pipelines.stream.consumer import RawBatch
 from carbon_pipelines.stream.progress import Progress
 from carbon_pipelines.stream.schemas import SchemaHistory
+from carbon_pipelines.stream.topics import TopicState
 from carbon_pipelines_tests.lake.local_lake import START
 
 CAPTURED = Progress(Position(103, 1), 200, START.system_identifier, 1, 16384, {}, "ddl")

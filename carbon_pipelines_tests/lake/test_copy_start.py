@@ -9,8 +9,8 @@ from carbon_pipelines.source.connection import SourceIdentity
 from carbon_pipelines.source.copy import CtidRange
 from carbon_pipelines.source.position import Position
 from carbon_pipelines.source.visibility import Visibility
-from carbon_pipelines.stream.consumer import TopicState
 from carbon_pipelines.stream.progress import Gap, Progress
+from carbon_pipelines.stream.topics import TopicState
 from carbon_pipelines_tests.lake.local_lake import relation, table_spec
 
 SHAPE = relation({"id": "int8", "name": "text"}, ["id"])
