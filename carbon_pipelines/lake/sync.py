@@ -33,7 +33,6 @@ from carbon_pipelines.lake.parking import (
 from carbon_pipelines.lake.recopy import recopy_table
 from carbon_pipelines.lake.state import TableProgress, load_progress
 from carbon_pipelines.source.position import Position
-from carbon_pipelines.stream.progress import load_newest_progress
 from carbon_pipelines.stream.topic_state import load_topic_state
 from carbon_pipelines.stream.topics import topic_of
 
@@ -88,7 +87,7 @@ class TableSynced:
 class TableState:
     """Where a table stands, without touching it; ``lag_offsets`` may count transaction markers.
 
-    ``gaps`` is the number of gaps in the stream that the table has not been copied behind.
+    ``generation`` is the number of gaps in the stream that the table has been copied behind.
     """
 
     position: Position
@@ -96,7 +95,7 @@ class TableState:
     snapshot_id: int
     lag_offsets: int
     parked: Parked | None = None
-    gaps: int = 0
+    generation: int = 0
 
 
 def sync_table(
@@ -201,10 +200,13 @@ def observe_table(table: TableSpec, endpoints: Endpoints) -> TableState | None:
     topic = load_topic_state(endpoints.stream_bootstrap, topic_of(table))
     lag = max(0, topic.high - progress.next_offset)
     parked = find_parked(iceberg.metadata, table.label) if iceberg is not None else None
-    capture = load_newest_progress(endpoints.stream_bootstrap, table.database)
-    gaps = capture.generation - progress.generation if capture is not None else 0
     return TableState(
-        progress.position, progress.next_offset, snapshot.snapshot_id, lag, parked, gaps
+        position=progress.position,
+        next_offset=progress.next_offset,
+        snapshot_id=snapshot.snapshot_id,
+        lag_offsets=lag,
+        parked=parked,
+        generation=progress.generation,
     )
 
 

@@ -5,6 +5,7 @@ for ``stream``, the WAL's end against what the slot has acknowledged, which Kafk
 """
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from carbon_pipelines.catalog.database import DatabaseSpec
@@ -31,6 +32,12 @@ class Observation:
 def observe_lag(database: DatabaseSpec, endpoints: "Endpoints") -> Observation:
     """Look at every asset of one database; one that cannot be seen does not hide the others."""
     from carbon_pipelines.lake.sync import observe_table
+    from carbon_pipelines.stream.progress import load_newest_progress
+
+    @cache
+    def captured_generation() -> int | None:
+        captured = load_newest_progress(endpoints.stream_bootstrap, database.name)
+        return None if captured is None else captured.generation
 
     lags: list[Lag] = []
     errors: list[CarbonPipelinesError] = []
@@ -42,6 +49,7 @@ def observe_lag(database: DatabaseSpec, endpoints: "Endpoints") -> Observation:
         asset = table_key("lake", table).to_user_string()
         try:
             state = observe_table(table, endpoints)
+            generation = captured_generation() if state is not None else None
         except CarbonPipelinesError as error:
             errors.append(error)
             continue
@@ -52,8 +60,9 @@ def observe_lag(database: DatabaseSpec, endpoints: "Endpoints") -> Observation:
             lags.append(Lag(asset, behind=0, end=state.next_offset))
         else:
             # a gap that was healed moves the end too: no event has to come for it
-            end = state.next_offset + state.lag_offsets + state.gaps
-            lags.append(Lag(asset, behind=state.lag_offsets + state.gaps, end=end))
+            gaps = 0 if generation is None else generation - state.generation
+            end = state.next_offset + state.lag_offsets + gaps
+            lags.append(Lag(asset, behind=state.lag_offsets + gaps, end=end))
     return Observation(tuple(lags), tuple(errors))
 
 
