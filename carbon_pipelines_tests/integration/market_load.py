@@ -7,10 +7,10 @@ transaction was committed is the audit's to tell.
 """
 
 import random
-import threading
-import time
 
 import psycopg
+
+from carbon_pipelines_tests.integration.writers import Writers
 
 SCHEMA = """
 CREATE TABLE credit (id bigint PRIMARY KEY, state text, amount numeric(12, 2), at timestamptz);
@@ -51,36 +51,13 @@ SETUP = (SCHEMA, *(TRIGGER.format(name) for name in KEYS))
 """Statements that make the database, each for one call."""
 
 
-class Load:
+class Load(Writers):
     """Writers that run until stopped; used as a context manager."""
 
     def __init__(self, dsn: str, *, writers: int = 2, seed: int = 1) -> None:
-        self._dsn, self._stop = dsn, threading.Event()
-        self._threads = [
-            threading.Thread(target=self._write, args=(random.Random(seed + i),), daemon=True)
-            for i in range(writers)
-        ]
+        works = [(self._transaction, random.Random(seed + i)) for i in range(writers)]
+        super().__init__(dsn, works)
         self.transactions = 0
-
-    def __enter__(self) -> "Load":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _write(self, chance: random.Random) -> None:
-        while not self._stop.is_set():
-            try:
-                with psycopg.connect(self._dsn, connect_timeout=2) as connection:
-                    while not self._stop.is_set():
-                        self._transaction(connection, chance)
-                        self._stop.wait(0.002)
-            except psycopg.Error:
-                time.sleep(0.1)
 
     def _transaction(self, connection: psycopg.Connection, chance: random.Random) -> None:
         try:
@@ -93,6 +70,7 @@ class Load:
             self.transactions += 1
         except (psycopg.errors.UniqueViolation, psycopg.errors.DeadlockDetected):
             connection.rollback()
+        self.rest(0.002)
 
 
 def _statement(chance: random.Random) -> str:

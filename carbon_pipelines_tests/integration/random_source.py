@@ -9,16 +9,15 @@ one fail; then the transaction is rolled back, as an application's would be.
 """
 
 import random
-import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import psycopg
 
 from carbon_pipelines.catalog.table import PartitionField
+from carbon_pipelines_tests.integration.writers import Writers
 
 SETUP = """
 CREATE TYPE mood AS ENUM ('calm', 'busy');
@@ -71,7 +70,7 @@ _WORDS = ("", " ", "a", "A", "a ", "straße", "日本", "🂡", "null", "\\N", '
 _MOST_ADDED = 6
 
 
-class RandomSource:
+class RandomSource(Writers):
     """Writers and one author of DDL that run until stopped; used as a context manager.
 
     Attributes:
@@ -79,39 +78,10 @@ class RandomSource:
     """
 
     def __init__(self, dsn: str, *, seed: int, writers: int = 3) -> None:
-        self._dsn, self._stop = dsn, threading.Event()
+        works = [*[self._transaction] * writers, self._definition]
+        drawing = [(work, random.Random(f"{seed} {i}")) for i, work in enumerate(works)]
+        super().__init__(dsn, drawing, on_connect="SET lock_timeout = '2s'")
         self.committed: Counter[str] = Counter()
-        works: list[Callable[[psycopg.Connection, random.Random], None]] = [
-            *[self._transaction] * writers,
-            self._definition,
-        ]
-        self._threads = [
-            threading.Thread(target=self._run, args=(work, random.Random(f"{seed} {i}")))
-            for i, work in enumerate(works)
-        ]
-
-    def __enter__(self) -> "RandomSource":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _run(
-        self, work: Callable[[psycopg.Connection, random.Random], None], chance: random.Random
-    ) -> None:
-        while not self._stop.is_set():
-            try:
-                with psycopg.connect(self._dsn, connect_timeout=2) as connection:
-                    connection.execute("SET lock_timeout = '2s'")
-                    connection.commit()
-                    while not self._stop.is_set():
-                        work(connection, chance)
-            except psycopg.Error:
-                time.sleep(0.1)
 
     def _transaction(self, connection: psycopg.Connection, chance: random.Random) -> None:
         kinds: list[str] = []
@@ -126,10 +96,10 @@ class RandomSource:
                 else:
                     connection.execute(statement.encode(), values)
                     kinds.append(kind)
-        self._stop.wait(0.005)
+        self.rest(0.005)
 
     def _definition(self, connection: psycopg.Connection, chance: random.Random) -> None:
-        self._stop.wait(chance.uniform(0.2, 1.5))
+        self.rest(chance.uniform(0.2, 1.5))
         kinds: list[str] = []
         with self._attempt(connection, chance, kinds):
             table = chance.choice([*KEYS])

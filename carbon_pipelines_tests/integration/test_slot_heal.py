@@ -13,6 +13,7 @@ import pytest
 from psycopg import pq
 from psycopg.conninfo import make_conninfo
 
+from carbon_pipelines.defs.automation.observe import observe_lag
 from carbon_pipelines.embedded.stack import Stack
 from carbon_pipelines.errors import SlotHealLimitError, StreamGapError
 from carbon_pipelines.lake.first_copy import FirstCopy
@@ -128,6 +129,24 @@ def test_what_a_lost_slot_missed_is_in_the_table_after_the_next_sync(
     events = read_topic(pipeline.endpoints, topic_of(pipeline.tables["t"]))
     assert {e["source"]["commit_lsn"] > gap.resumes_lsn for e in events} == {True}
     assert {e["source"]["generation"] for e in events} == {1}
+
+
+def test_the_lag_sensor_sees_a_table_behind_a_gap_though_no_event_came(pipeline: Pipeline) -> None:
+    asset = f"lake/{pipeline.name}/t"
+
+    def behind() -> int | None:
+        seen = observe_lag(pipeline.database, pipeline.endpoints)
+        assert seen.errors == ()
+        return next(lag.behind for lag in seen.lags if lag.asset == asset)
+
+    assert behind() == 0
+    drop(pipeline)
+    pipeline.drain()
+    healed = behind()
+    pipeline.sync("t")
+
+    assert healed == 1
+    assert behind() == 0
 
 
 def test_a_running_capture_goes_on_behind_a_slot_that_somebody_dropped_and_is_never_fenced(
