@@ -6,8 +6,6 @@ anything that decides.
 Mistakes in declarations and addresses are told before the heavy imports, which take a second.
 """
 
-import getpass
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -113,7 +111,12 @@ def verify(patterns: tuple[str, ...], *, repair: bool, yes: bool, reason: str | 
             click.echo('Nothing was changed. Add --yes --reason "why" to do it.')
             return False
         facts = repair_table(
-            facts, database, endpoints, reason=reason or "", by=_user(), report=click.echo
+            facts,
+            database,
+            endpoints,
+            reason=reason or "",
+            by=surroundings.user(),
+            report=click.echo,
         )
         return facts.verified
 
@@ -150,13 +153,6 @@ def start_over(database: str, *, yes: bool) -> None:
         click.confirm("Go on?", abort=True)
     for copied in apply_start_over(plan, declared, endpoints, report=click.echo):
         click.echo(copied)
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a user id without a name, as containers have
-        return f"uid {os.getuid()}"
 
 
 def _chosen(catalog: Catalog, patterns: Sequence[str]) -> tuple[TableSpec, ...]:

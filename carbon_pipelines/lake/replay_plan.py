@@ -126,13 +126,7 @@ class Planning:
                 topic, offset = topic_of(self._spec), raw.offsets[int(run[0])]
                 reason = f"it names schema version {version}, which the table never had"
                 raise MalformedEnvelopeError(topic, 0, offset, reason)
-            part = RawBatch(
-                [raw.values[index] for index in run],
-                [raw.offsets[index] for index in run],
-                raw.first_offset,
-                raw.next_offset,
-            )
-            batches.append(self._normaliser.read(part, version))
+            batches.append(self._normaliser.read(raw.pick(run), version))
         return concat_batches(batches)
 
     def _plan_inserts(self, letters: Sequence[DeadLetter]) -> Replay:
