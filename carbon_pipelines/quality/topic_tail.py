@@ -14,7 +14,7 @@ from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.source.position import Position
 from carbon_pipelines.stream.changes import read_changes
 from carbon_pipelines.stream.topic_state import load_topic_state
-from carbon_pipelines.stream.topics import REQUEST_SECONDS, open_admin, topic_of, unavailable
+from carbon_pipelines.stream.topics import load_offsets, open_admin, topic_of, unavailable
 
 
 def read_topic_since(bootstrap: str, table: TableSpec, since: datetime) -> Iterator[bytes]:
@@ -39,8 +39,7 @@ def _offset_at(bootstrap: str, topic: str, moment: datetime) -> int | None:
     wanted = OffsetSpec.for_timestamp(int(moment.timestamp() * 1000))
     admin = open_admin(bootstrap)  # a client that nothing holds never answers its futures
     try:
-        found = admin.list_offsets({partition: wanted}, request_timeout=REQUEST_SECONDS)
-        offset = int(found[partition].result().offset)
+        offset = load_offsets(admin, {partition: wanted})[partition]
     except KafkaException as failed:
         raise unavailable(bootstrap, f"finding offsets of {topic}", failed.args[0]) from failed
     return offset if offset >= 0 else None

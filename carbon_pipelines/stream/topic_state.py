@@ -22,6 +22,7 @@ from carbon_pipelines.stream.topics import (
     REQUEST_SECONDS,
     TopicState,
     load_ends,
+    load_offsets,
     open_admin,
     unavailable,
 )
@@ -51,16 +52,13 @@ def load_topic_state(bootstrap: str, topic: str) -> TopicState:
     partition = TopicPartition(topic, 0)
     with kafka_errors(bootstrap, topic):
         described = admin.describe_topics(TopicCollection([topic]), request_timeout=REQUEST_SECONDS)
-        low = admin.list_offsets({partition: _EARLIEST}, request_timeout=REQUEST_SECONDS)
-        high = admin.list_offsets(
-            {partition: _LATEST},
-            isolation_level=IsolationLevel.READ_COMMITTED,
-            request_timeout=REQUEST_SECONDS,
-        )
         topic_id = str(described[topic].result().topic_id)
         cluster_id = str(admin.list_topics(topic, timeout=REQUEST_SECONDS).cluster_id)
-        low_offset = low[partition].result().offset
-        return TopicState(topic, topic_id, cluster_id, low_offset, high[partition].result().offset)
+        low = load_offsets(admin, {partition: _EARLIEST})[partition]
+        high = load_offsets(admin, {partition: _LATEST}, isolation=IsolationLevel.READ_COMMITTED)[
+            partition
+        ]
+        return TopicState(topic, topic_id, cluster_id, low, high)
 
 
 def wait_until_decided(bootstrap: str, topics: Collection[str], *, seconds: float) -> bool:

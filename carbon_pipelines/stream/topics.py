@@ -9,7 +9,8 @@ Every topic has one partition: a key change and a TRUNCATE keep their place amon
 import hashlib
 import re
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from concurrent.futures import wait
 from dataclasses import dataclass
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
@@ -31,6 +32,7 @@ LARGEST_EVENT_BYTES = 64 << 20
 """The largest event capture sends; topics accept a little more, for what a record batch adds."""
 
 REQUEST_SECONDS = 15.0
+_PAUSE_SECONDS = 0.02
 
 _DDL_SCHEMA, _DDL_TABLE = "carbon", "ddl_history"
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
@@ -43,6 +45,17 @@ _NO_ANSWER = frozenset(
         KafkaError._TRANSPORT,
     }
 )
+
+_SETTLING = frozenset(
+    {
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.OFFSET_NOT_AVAILABLE,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+    }
+)
+"""What a broker says of a partition that it takes over, as for a moment after it was started."""
 
 _SIZE = {"max.message.bytes": str(LARGEST_EVENT_BYTES + (1 << 20))}
 _TABLE_CONFIG = {"cleanup.policy": "delete", **_SIZE}
@@ -162,12 +175,37 @@ def load_ends(
 ) -> dict[str, int]:
     """The offset after the last one of each topic; only decided ones count if read_committed."""
     latest: OffsetSpec = OffsetSpec.latest()  # pyright: ignore[reportAssignmentType]
-    futures = admin.list_offsets(
-        {TopicPartition(topic, 0): latest for topic in topics},
-        isolation_level=isolation,
-        request_timeout=REQUEST_SECONDS,
-    )
-    return {partition.topic: future.result().offset for partition, future in futures.items()}
+    wanted = {TopicPartition(topic, 0): latest for topic in topics}
+    offsets = load_offsets(admin, wanted, isolation=isolation)
+    return {partition.topic: offset for partition, offset in offsets.items()}
+
+
+def load_offsets(
+    admin: AdminClient,
+    wanted: Mapping[TopicPartition, OffsetSpec],
+    *,
+    isolation: IsolationLevel = IsolationLevel.READ_UNCOMMITTED,
+) -> dict[TopicPartition, int]:
+    """The offset of each partition that ``wanted`` asks for, negative where there is none.
+
+    A broker that is about to lead a partition is asked again for ``REQUEST_SECONDS``. Every answer
+    is waited for before one is looked at: a client must not go while it still answers.
+
+    Raises:
+        KafkaException: Kafka does not answer, or there is no such topic.
+    """
+    give_up_at = time.monotonic() + REQUEST_SECONDS
+    while True:
+        futures = admin.list_offsets(
+            dict(wanted), isolation_level=isolation, request_timeout=REQUEST_SECONDS
+        )
+        wait(futures.values())
+        try:
+            return {partition: int(found.result().offset) for partition, found in futures.items()}
+        except KafkaException as failed:
+            if failed.args[0].code() not in _SETTLING or time.monotonic() > give_up_at:
+                raise
+        time.sleep(_PAUSE_SECONDS)
 
 
 def delete_topics(bootstrap: str, database: str) -> tuple[str, ...]:
@@ -245,7 +283,7 @@ def _wait_until_readable(bootstrap: str, topics: list[str]) -> None:
         except KafkaException as error:
             if time.monotonic() > give_up_at:
                 raise unavailable(bootstrap, "creating topics", error.args[0]) from error
-            time.sleep(0.02)
+            time.sleep(_PAUSE_SECONDS)
         else:
             return
 
