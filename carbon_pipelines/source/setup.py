@@ -1,6 +1,6 @@
 """Making a source database ready for capture, and keeping it so.
 
-What belongs here: the order of the steps. What does not: the steps themselves (``preflight.py``,
+What belongs here: the order of the steps. What does not: the steps themselves (``assessment.py``,
 ``publication.py``, ``ddl_history.py``, ``slot.py``, ``visibility.py``).
 
 The order, and why:
@@ -25,8 +25,8 @@ from datetime import timedelta
 import psycopg
 
 from carbon_pipelines.catalog.database import DatabaseSpec
-from carbon_pipelines.catalog.table import TableSpec
-from carbon_pipelines.errors import CatalogError, SourceLockedError, SourcePrivilegeError
+from carbon_pipelines.errors import SourceLockedError, SourcePrivilegeError
+from carbon_pipelines.source.assessment import assess, table_name
 from carbon_pipelines.source.connection import (
     SourceConnection,
     SourceIdentity,
@@ -35,38 +35,21 @@ from carbon_pipelines.source.connection import (
 )
 from carbon_pipelines.source.ddl_history import (
     HISTORY_TABLE,
-    TableName,
     ensure_history,
-    load_history_state,
     load_recorded_relations,
     record_shapes,
-)
-from carbon_pipelines.source.preflight import (
-    TableFacts,
-    check_ownership,
-    check_senders,
-    check_server,
-    check_table,
-    load_server_facts,
-    load_table_facts,
-    missing_key,
-    missing_table,
 )
 from carbon_pipelines.source.publication import (
     PublicationPlan,
     apply_publications,
-    load_publications,
     load_published_oids,
-    plan_publications,
-    wanted_publications,
 )
 from carbon_pipelines.source.relation import SourceRelation
+from carbon_pipelines.source.setup_lock import alone
 from carbon_pipelines.source.setup_state import SetupState, load_state, save_state
 from carbon_pipelines.source.slot import (
     SlotState,
-    check_slot,
     create_slot,
-    no_free_slot,
     observe_slot,
 )
 from carbon_pipelines.source.visibility import wait_until_older_transactions_ended
@@ -148,13 +131,14 @@ def ensure_source(
     with (
         session(dsn) as connection,
         _translated(connection),
-        _alone(connection, database, waiting),
     ):
-        plan, lost, facts, slot = _check(connection, database)
+        alone(connection, database.name, timeout=waiting.remaining(), sleep=sleep, clock=clock)
+        found = assess(connection, database)
+        plan, lost, facts = found.plan, found.identity_lost, found.facts
         triggers = ensure_history(connection)
-        slot_created = slot is None
+        slot_created = found.slot is None
         oids, demoted = _publish(connection, database, plan, slot_exists=not slot_created)
-        lost += tuple(t.name for t in database.tables if facts[_name(t)].oid in demoted)
+        lost += tuple(t.name for t in database.tables if facts[table_name(t)].oid in demoted)
         if slot_created:
             waiting.barrier(connection)  # names what blocks; creating the slot would just hang
             create_slot(connection, database.slot_name, timeout=waiting.remaining())
@@ -182,59 +166,14 @@ def ensure_source(
             omitted_columns=tuple(
                 f"{table.name}.{column}"
                 for table in database.tables
-                for column in facts[_name(table)].unpublished
+                for column in facts[table_name(table)].unpublished
             ),
             relations={
-                table.name: by_name[_name(table)]
+                table.name: by_name[table_name(table)]
                 for table in database.tables
-                if _name(table) in by_name
+                if table_name(table) in by_name
             },
         )
-
-
-def _check(
-    connection: SourceConnection, database: DatabaseSpec
-) -> tuple[PublicationPlan, tuple[str, ...], dict[TableName, TableFacts], SlotState | None]:
-    """Make every check; return the plan, tables that lost their identity, facts and the slot."""
-    if database.name.endswith("_keyless"):
-        reason = (
-            f'Database "{database.name}": names ending in "_keyless" are those of publications of '
-            "tables without a key. Nothing was changed. Declare it under another name."
-        )
-        raise CatalogError(reason)
-    server = load_server_facts(connection)
-    check_server(server)
-    slot = observe_slot(connection, database.slot_name)
-    if slot is not None:
-        by_connector = database.capture == "debezium"
-        check_slot(slot, database=connection.info.dbname, read_by_connector=by_connector)
-    elif server.slots_used >= server.slots_limit:
-        raise no_free_slot(connection, database.slot_name)
-    if slot is None or slot.holder_pid is None:
-        check_senders(server)
-    names = (database.publication_name, database.keyless_publication_name)
-    current = load_publications(connection, names)
-    published = {name for publication in current for name in publication.tables}
-    facts = load_table_facts(connection, [_name(table) for table in database.tables])
-    keyed, keyless, lost = {HISTORY_TABLE}, set[TableName](), list[str]()
-    for table in database.tables:
-        name = _name(table)
-        if name not in facts:
-            raise missing_table(connection, table)
-        if check_table(table, facts[name], server):
-            keyed.add(name)
-            continue
-        keyless.add(name)
-        if table.mode == "mirror":
-            if name not in published:
-                raise missing_key(table, facts[name])
-            lost.append(table.name)
-    wanted = wanted_publications(names, keyed, keyless, server_version=server.version)
-    plan = plan_publications(current, wanted)
-    creates = len(current) < len(names) or not load_history_state(connection).current
-    added = [(name, facts[name]) for name in plan.added if name in facts]
-    check_ownership(server, creates=creates, added=added)
-    return plan, tuple(lost), facts, slot
 
 
 def _publish(
@@ -269,20 +208,6 @@ def _publish(
 
 
 @contextmanager
-def _alone(
-    connection: SourceConnection, database: DatabaseSpec, waiting: _Waiting
-) -> Generator[None]:
-    """Keep a second call for the same PostgreSQL database out; the session's end frees the lock."""
-    query = "SELECT pg_try_advisory_lock(hashtextextended('carbon setup', 0))"
-    while (row := connection.execute(query).fetchone()) and not row[0]:
-        if not waiting.remaining():
-            what = f"the setup of database {database.name}, which another process is at"
-            raise SourceLockedError(what)
-        waiting.sleep(0.2)
-    yield
-
-
-@contextmanager
 def _translated(connection: SourceConnection) -> Generator[None]:
     """Give a name to what no step expects: somebody else's schema carbon, or a lock on it."""
     try:
@@ -294,7 +219,3 @@ def _translated(connection: SourceConnection) -> Generator[None]:
     except psycopg.errors.LockNotAvailable as refusal:
         what = "a table of schema carbon"
         raise SourceLockedError(what) from refusal
-
-
-def _name(table: TableSpec) -> TableName:
-    return (table.source_schema, table.source_table)

@@ -25,10 +25,11 @@ import psycopg
 
 from carbon_pipelines.catalog.database import DatabaseSpec
 from carbon_pipelines.embedded.endpoints import Endpoints
-from carbon_pipelines.errors import SlotHealLimitError, SourceLockedError
-from carbon_pipelines.source.connection import SourceConnection, session
+from carbon_pipelines.errors import SlotHealLimitError
+from carbon_pipelines.source.connection import session
 from carbon_pipelines.source.position import format_lsn
 from carbon_pipelines.source.setup import ensure_source
+from carbon_pipelines.source.setup_lock import alone
 from carbon_pipelines.source.setup_state import SetupState, save_state
 from carbon_pipelines.source.slot import observe_slot
 from carbon_pipelines.stream.progress import GAPS_KEPT, Gap, Progress, load_progress
@@ -39,8 +40,7 @@ WITHIN = timedelta(hours=1)
 """in so long."""
 
 _LOG = logging.getLogger(__name__)
-_LOCK_SECONDS = 60.0
-_LOCK = "SELECT pg_try_advisory_lock(hashtextextended('carbon setup', 0))"
+_LOCK_TIMEOUT = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,13 @@ def replace_slot(
     _LOG.warning("%s", plan.describe())
     dsn = endpoints.source_dsn(database.name)
     with session(dsn) as connection:
-        _alone(connection, database)
+        alone(
+            connection,
+            database.name,
+            timeout=_LOCK_TIMEOUT,
+            sleep=time.sleep,
+            clock=time.monotonic,
+        )
         slot = observe_slot(connection, database.slot_name)
         if slot is not None and slot.holder_pid is not None:
             return  # somebody was faster; the session says who
@@ -149,13 +155,3 @@ def replace_slot(
         elif slot is not None:
             save_state(connection, database.slot_name, SetupState())
     ensure_source(dsn, database)
-
-
-def _alone(connection: SourceConnection, database: DatabaseSpec) -> None:
-    """Take the lock of the setup; it lasts as long as the session."""
-    give_up_at = time.monotonic() + _LOCK_SECONDS
-    while (row := connection.execute(_LOCK).fetchone()) and not row[0]:
-        if time.monotonic() > give_up_at:
-            what = f"the setup of database {database.name}, which another process is at"
-            raise SourceLockedError(what)
-        time.sleep(0.2)

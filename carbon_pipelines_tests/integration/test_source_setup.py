@@ -482,14 +482,14 @@ def test_a_key_dropped_between_check_and_publication_never_makes_an_update_fail(
 ):
     database.run(*MAKE, "INSERT INTO trade VALUES (1, 1, 'a')")
     ensure_source(database.dsn, database.spec(LOG))
-    check = source_setup._check
+    check = source_setup.assess
 
     def check_then_drop(*arguments):
         checked = check(*arguments)
         database.run("ALTER TABLE trade DROP CONSTRAINT trade_pkey")
         return checked
 
-    monkeypatch.setattr(source_setup, "_check", check_then_drop)
+    monkeypatch.setattr(source_setup, "assess", check_then_drop)
     setup = ensure_source(database.dsn, database.spec(TRADE, LOG))
     database.run("UPDATE trade SET note = 'b'")
     assert setup.identity_lost == ("trade",)
