@@ -104,7 +104,7 @@ def verify(patterns: tuple[str, ...], *, repair: bool, yes: bool, reason: str | 
         limits = REPAIR_LIMITS if repair else None
         facts = verify_table(table, database, endpoints, limits=limits)
         click.echo(f"{facts.sentence()} ({facts.seconds:.1f} s, {facts.cpu_seconds:.1f} CPU-s)")
-        if not repair or not facts.differing_count:
+        if not repair or not facts.differs:
             return facts.verified
         if not yes:
             click.echo(plan_repair(facts, endpoints).describe())

@@ -90,6 +90,7 @@ from carbon_pipelines.errors.quality import (
     NoConsistentPointError,
     QualityError,
     RepairRefusedError,
+    StillDifferentError,
 )
 from carbon_pipelines.errors.root import (
     CarbonPipelinesError,
@@ -215,6 +216,7 @@ __all__ = [
     "StateDamagedError",
     "StateFormatError",
     "StateMissingError",
+    "StillDifferentError",
     "StreamError",
     "StreamGapError",
     "StreamUnavailableError",

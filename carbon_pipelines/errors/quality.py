@@ -54,6 +54,17 @@ class RepairRefusedError(QualityError):
         )
 
 
+class StillDifferentError(QualityError):
+    """A table that was repaired as often as it made sense, and is not verified."""
+
+    def __init__(self, table: str, found: str) -> None:
+        self.table, self.found = table, found
+        super().__init__(
+            f"{found}. That is after the repair of {table}. Nothing of it is lost or taken back; "
+            f'repair it again when its keys move less, or run "carbon recopy {table}".'
+        )
+
+
 class DemoStageError(CarbonPipelinesError):
     """A process that the demo started failed."""
 

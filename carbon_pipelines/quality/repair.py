@@ -30,7 +30,7 @@ from carbon_pipelines.lake.evolution import arrow_schema
 from carbon_pipelines.lake.merge import MergeHooks
 from carbon_pipelines.lake.replace_rows import KnownRows, Replaced, RowReplacement, distinct_keys
 from carbon_pipelines.quality.canonical import NO_LIST
-from carbon_pipelines.quality.drilldown import Difference
+from carbon_pipelines.quality.drilldown import Difference, Kind
 from carbon_pipelines.quality.reconcile import verify_table
 from carbon_pipelines.quality.verification import (
     NAMED_KEYS,
@@ -66,13 +66,32 @@ class RepairPlan:
     removed_rows: int
     position: Position
 
+    @property
+    def added_keys(self) -> int:
+        """Keys of which the lake has no row."""
+        return self._count("missing in lake")
+
+    @property
+    def replaced_keys(self) -> int:
+        """Keys whose row is another, or is there more than once."""
+        return self._count("changed", "duplicate in lake")
+
+    @property
+    def removed_keys(self) -> int:
+        """Keys of which the source has no row."""
+        return self._count("extra in lake")
+
+    def _count(self, *kinds: Kind) -> int:
+        return sum(difference.kind in kinds for difference in self.differences)
+
     def describe(self) -> str:
         """The plan in words; no values, for they may be confidential."""
         written = sum(part.rows.num_rows for part in self.known)
         lines = [
             f"{self.table.label}: gives {len(self.differences):,} keys the rows that the source "
             f"had at {self.position}, in one snapshot:",
-            f"  {self.removed_rows:,} rows go, {written:,} rows come",
+            f"  {self.added_keys:,} keys are added, {self.replaced_keys:,} replaced, "
+            f"{self.removed_keys:,} removed: {self.removed_rows:,} rows go, {written:,} rows come",
             *(f"  {difference}" for difference in self.differences[:NAMED_KEYS]),
         ]
         if len(self.differences) > NAMED_KEYS:
@@ -164,7 +183,7 @@ def repair_table(
         CarbonPipelinesError: As comparing and committing.
     """
     for _ in range(ATTEMPTS):
-        if not found.differing_count and not found.schema_differences:
+        if not found.differs:
             break
         plan = plan_repair(found, endpoints)
         report(plan.describe())

@@ -96,6 +96,11 @@ class Verification:
     cpu_seconds: float
     rows: tuple[DifferingRows, ...] = field(default=(), repr=False)
 
+    @property
+    def differs(self) -> bool:
+        """Whether something was found that is not equal; keys may also be yet uncompared."""
+        return bool(self.differing_count or self.schema_differences)
+
     def sentence(self) -> str:
         """The result as one line for people."""
         if self.verified:

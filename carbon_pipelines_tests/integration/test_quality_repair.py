@@ -4,12 +4,16 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
+import dagster as dg
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from carbon_pipelines.catalog.load import Catalog
 from carbon_pipelines.cli import cli, surroundings
+from carbon_pipelines.defs.build import build_definitions
 from carbon_pipelines.embedded.stack import Stack
 from carbon_pipelines.errors import CommitConflictError, RepairRefusedError, TableMovedError
 from carbon_pipelines.lake.merge import MergeHooks
@@ -228,3 +232,62 @@ def test_the_command_shows_a_repair_and_does_it_only_when_told_to(
     assert done.exit_code == 0
     assert "5 keys repaired in snapshot" in done.output
     assert bench.differences("reading") == 0
+
+
+def test_the_job_shows_a_repair_and_does_it_only_when_told_to(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declared = tmp_path / bench.name
+    declared.mkdir()
+    (declared / "_database.yaml").write_text("owner: team:tests\n")
+    said = {"freshness": "15m", "description": "A table."}
+    reading = {"key": ["id", "part"], "columns": {"free": {"type": "decimal(18,4)"}}, **said}
+    entry = {"mode": "append", **said}
+    for name, document in (("reading", reading), ("entry", entry)):
+        (declared / f"{name}.yaml").write_text(yaml.safe_dump({"source_table": name, **document}))
+    monkeypatch.setenv("CARBON_HOME", str(bench.stack.home))
+    monkeypatch.setenv("CARBON_CATALOG_DIR", str(tmp_path))
+    definitions = build_definitions({"CARBON_CATALOG_DIR": str(tmp_path)})
+    job = definitions.resolve_job_def("repair")
+
+    def repaired(tables: str, **more: object) -> dict[str, object]:
+        config = {"tables": [f"{bench.name}/{tables}"], "reason": "a test", **more}
+        run = {"ops": {"repair_tables": {"config": config}}}
+        events = job.execute_in_process(run_config=run).all_events
+        [output] = [e.step_output_data for e in events if e.event_type_value == "STEP_OUTPUT"]
+        return {name: entry.value for name, entry in output.metadata.items()}
+
+    bench.damage(bench.reading, _spoil)
+    before = bench.iceberg("reading").metadata_location
+    both = [f"{bench.name}/entry", f"{bench.name}/reading"]
+
+    shown = repaired("*")
+
+    assert bench.iceberg("reading").metadata_location == before
+    plan = str(shown.pop("carbon/plan"))
+    assert "1 keys are added, 3 replaced, 1 removed: 6 rows go, 4 rows come" in plan
+    assert shown == {
+        "carbon/tables": both,
+        "carbon/added_keys": 1,
+        "carbon/replaced_keys": 3,
+        "carbon/removed_keys": 1,
+        "carbon/verified": both[:1],
+    }
+
+    done = repaired("*", dry_run=False)
+
+    head = bench.iceberg("reading").current_snapshot()
+    assert head is not None
+    assert head.summary is not None
+    notes = head.summary.additional_properties
+    assert done["carbon/verified"] == both
+    assert notes["carbon.repair_reason"] == "a test"
+    assert notes["carbon.repair_by"].startswith("Dagster run ")
+    assert bench.differences("reading") == 0
+    at_rest = bench.iceberg("reading").metadata_location
+    assert repaired("reading", dry_run=False)["carbon/verified"] == both[1:]
+    assert bench.iceberg("reading").metadata_location == at_rest
+
+    bench.damage(bench.entry, lambda rows: rows[1:])
+    with pytest.raises(dg.Failure, match="recopy"):
+        repaired("*", dry_run=False)
