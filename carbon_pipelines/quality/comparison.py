@@ -22,6 +22,7 @@ from carbon_pipelines.quality.drilldown import (
     keep_rows,
     take_differing,
 )
+from carbon_pipelines.quality.fine_sums import FINE_BUCKETS, FineSums
 from carbon_pipelines.quality.lake_scan import LakeSnapshot
 from carbon_pipelines.quality.rowhash import (
     BUCKETS,
@@ -51,7 +52,8 @@ class Ends:
 class Compared:
     """What a comparison found at the keys it did not leave out.
 
-    ``differing_keys`` counts those that ``differences`` names and all others. ``source`` and
+    ``differing_keys`` counts those that ``differences`` names and all others; ``at_least`` says
+    that there may be more, for they were too many to look at all of them. ``source`` and
     ``lake_keys`` are the rows at the named ones (``drilldown.take_differing``), if they were asked
     for.
     """
@@ -60,6 +62,7 @@ class Compared:
     lake_rows: int
     differences: tuple[Difference, ...] = ()
     differing_keys: int = 0
+    at_least: bool = False
     source: pa.Table | None = None
     lake_keys: pa.Table | None = None
 
@@ -123,14 +126,18 @@ class Comparison:
     ) -> Compared:
         """Name the keys that differ in ``buckets``, which have so many rows at both ends.
 
-        Where these are many, their hashes alone are kept first, so that whole rows are kept only of
-        keys that differ.
+        Where these are many, the buckets are made fine enough to hold few rows besides those that
+        differ; and where it is still many, their hashes alone are kept first. So whole rows are
+        kept only of keys that differ, or are few.
         """
         max_keys, shape = self._limits.differences, ends.shape
         where = f"key_hash % {BUCKETS} IN ({', '.join(map(str, buckets))})"
         kept = "source_kept", "lake_kept"
-        keys = 0
+        keys = more = 0
         many = rows > self._limits.drilldown_rows
+        if many:
+            where, rows, more = self._narrowed(where, rows, ends, source, lake)
+            many = rows > self._limits.drilldown_rows
         if many:
             with registered(self._engine, ends.source):
                 keep_hashes(self._engine, "source_hashes", source, where)
@@ -142,11 +149,33 @@ class Comparison:
         keep_rows(self._engine, "lake_kept", lake, shape, where)
         if not many:
             keys = find_differing(self._engine, *kept, max_keys=max_keys)
-        found = Compared(0, 0, explain_kept(self._engine, shape), keys)
+        found = Compared(0, 0, explain_kept(self._engine, shape), keys + more, at_least=more > 0)
         if not self._limits.keep_rows:
             return found
         at_source, in_lake = take_differing(self._engine, shape)
         return replace(found, source=at_source, lake_keys=in_lake)
+
+    def _narrowed(
+        self, where: str, rows: int, ends: Ends, source: str, lake: str
+    ) -> tuple[str, int, int]:
+        """A narrower condition than ``where`` that still holds for every key that differs.
+
+        Returns:
+            It, how many rows of both ends it holds for, and at how many differing keys it does not
+            hold, at least: these are more than can be looked at.
+        """
+        sums = FineSums()
+        with registered(self._engine, ends.source):
+            sums.add(self._engine, source, where)
+        sums.subtract(self._engine, lake, where)
+        found = sums.differing(self._limits.hashed_rows)
+        if not found.rows:  # sums that are equal though rows are not: the odds are one in 2^64
+            return where, rows, 0
+        self._engine.register("fine", found.buckets)
+        self._engine.execute("CREATE OR REPLACE TEMP TABLE fine_buckets AS SELECT * FROM fine")
+        self._engine.unregister("fine")
+        where = f"key_hash % {FINE_BUCKETS} IN (SELECT bucket FROM fine_buckets)"
+        return where, found.rows, found.more
 
 
 def _rows(sums: Mapping[int, BucketSum]) -> int:

@@ -58,6 +58,7 @@ def open_engine(
                 "autoload_known_extensions": False,
                 "preserve_insertion_order": False,
                 "enable_external_file_cache": False,
+                "disabled_optimizers": "build_side_probe_side",
             }
         )
         try:

@@ -138,6 +138,7 @@ def _summed(
         snapshot_id=first.synced.snapshot_id,
         seconds=seconds,
         cpu_seconds=cpu_seconds,
+        at_least=any(round_.compared.at_least for round_ in found),
         rows=tuple(round_.rows for round_ in found if round_.rows is not None),
     )
 

@@ -28,6 +28,8 @@ class VerifyLimits:
         differences: Differing keys that are named.
         drilldown_rows: Rows of differing buckets, of both ends together, that are kept whole at
             once; where there are more, only those of differing keys are, for one more reading.
+        hashed_rows: Hashes of rows that may differ, of both ends together, that are kept at once;
+            where there are more, keys are named among so many, and the others counted roughly.
         keep_rows: Whether the rows of the named keys are returned, for a repair.
         memory_bytes: What DuckDB may hold; past it, it spills to disk.
         threads: DuckDB's threads.
@@ -37,6 +39,7 @@ class VerifyLimits:
     rounds: int = 12
     differences: int = NAMED_KEYS
     drilldown_rows: int = 50_000
+    hashed_rows: int = 500_000
     keep_rows: bool = False
     memory_bytes: int = 200_000_000
     threads: int = 2
@@ -71,6 +74,7 @@ class Verification:
         lake_rows: Rows compared in the lake.
         differing_keys: The first of the keys that differ.
         differing_count: How many differ.
+        at_least: Whether ``differing_count`` may be too few: past ``VerifyLimits.hashed_rows``.
         schema_differences: Columns whose type in the lake does not hold the source's exactly.
         unsettled_keys: Keys that moved in every round, so that they were never compared.
         rounds: Source snapshots taken.
@@ -94,6 +98,7 @@ class Verification:
     snapshot_id: int | None
     seconds: float
     cpu_seconds: float
+    at_least: bool = False
     rows: tuple[DifferingRows, ...] = field(default=(), repr=False)
 
     @property
@@ -112,7 +117,8 @@ class Verification:
             found.append(f"{self.source_rows:,} rows in the source, {self.lake_rows:,} in the lake")
             found.append("differing keys: " + "; ".join(map(str, self.differing_keys[:NAMED_KEYS])))
             if self.differing_count > NAMED_KEYS:
-                found.append(f"and {self.differing_count - NAMED_KEYS:,} more")
+                more = f"{self.differing_count - NAMED_KEYS:,} more"
+                found.append(f"and at least {more}" if self.at_least else f"and {more}")
         if self.unsettled_keys:
             found.append(
                 f"{self.unsettled_keys} keys moved in all {self.rounds} rounds and stay uncompared"

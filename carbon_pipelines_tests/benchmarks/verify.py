@@ -2,10 +2,10 @@
 
     python -m carbon_pipelines_tests.benchmarks.verify [--rows N]
 
-A foreign writer changes one byte of one row in the lake; verification has to find and name it, and
-the repair to mend it in one commit. The leg that verifies is a process of its own; it is handed a
-database that holds ``first_copy.TABLE``. The stack is the one in CARBON_HOME if that is set, else a
-temporary one.
+One byte of one row is changed in the lake; verification has to find and name it, and the repair to
+mend it in one commit. Then rows all over the table are lost, and mended. The leg that verifies is a
+process of its own; it is handed a database that holds ``first_copy.TABLE``. The stack is the one in
+CARBON_HOME if that is set, else a temporary one.
 """
 
 import argparse
@@ -24,13 +24,21 @@ from pyiceberg.expressions import EqualTo
 from carbon_pipelines.catalog.database import DatabaseSpec
 from carbon_pipelines.embedded.endpoints import Endpoints
 from carbon_pipelines.lake.connection import open_catalog
+from carbon_pipelines.lake.evolution import arrow_schema
+from carbon_pipelines.lake.keys import KeySet
+from carbon_pipelines.lake.row_swap import swap_rows
+from carbon_pipelines.lake.state import load_progress
 from carbon_pipelines.lake.sync import sync_table
 from carbon_pipelines.quality.reconcile import verify_table
 from carbon_pipelines.quality.repair import REPAIR_LIMITS, apply_repair, plan_repair
+from carbon_pipelines.quality.verification import NAMED_KEYS
 from carbon_pipelines.stream.drain import drain
 from carbon_pipelines_tests.benchmarks.first_copy import ROWS, TABLE
 from carbon_pipelines_tests.benchmarks.stack import running_stack
 from carbon_pipelines_tests.lake.local_lake import table_spec
+
+LOST_ROWS = 2_000
+"""Rows that are lost, about: more than there are buckets, so that every one of them differs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +48,7 @@ class Leg:
     sentence: str
     verified: bool
     differences: list[str]
+    differing: int
     rows: int
     seconds: float
     cpu_seconds: float
@@ -65,7 +74,10 @@ def main() -> None:
         legs = [run_leg(name)]
         change_one_byte(stack.endpoints(), name, arguments.rows // 3)
         legs += [run_leg(name, repair=True), run_leg(name)]
-    for what, leg in zip(("equal", "one byte", "repaired"), legs, strict=True):
+        lose_rows(stack.endpoints(), name, arguments.rows, LOST_ROWS)
+        legs += [run_leg(name, repair=True), run_leg(name)]
+    what_legs = ("equal", "one byte", "repaired", "rows lost", "repaired")
+    for what, leg in zip(what_legs, legs, strict=True):
         sys.stdout.write(
             f"verify {what:10} {leg.cpu_seconds:6.2f} CPU-s {leg.seconds:6.2f} s "
             f"{leg.peak_mb:5d} MB   {leg.sentence}\n"
@@ -99,6 +111,23 @@ def change_one_byte(endpoints: Endpoints, name: str, key: int) -> None:
         iceberg.overwrite(changed, overwrite_filter=EqualTo("id", key))
 
 
+def lose_rows(endpoints: Endpoints, name: str, rows: int, lost: int) -> int:
+    """Delete ``lost`` of ``rows`` rows, or a few less, as far from each other as can be.
+
+    Returns:
+        How many it were.
+    """
+    (table,) = declared(name).tables
+    with open_catalog(endpoints.lake) as catalog:
+        iceberg = catalog.load_table(table.identifier)
+        progress = load_progress(iceberg.metadata, table.label)
+        assert progress is not None
+        keys = KeySet((pa.array(range(1, rows + 1, rows // lost + 1), pa.int64()),))
+        schema = arrow_schema(iceberg.schema())
+        swap_rows(iceberg, ["id"], keys, schema.empty_table(), progress.to_properties())
+    return len(keys)
+
+
 def run_leg(name: str, *, repair: bool = False) -> Leg:
     """Verify in a process of its own."""
     command = [sys.executable, "-m", "carbon_pipelines_tests.benchmarks.verify", "--leg", name]
@@ -120,7 +149,8 @@ def verify_leg(endpoints: Endpoints, name: str, *, repair: bool) -> dict[str, ob
     return {
         "sentence": found.sentence(),
         "verified": found.verified,
-        "differences": [str(difference) for difference in found.differing_keys],
+        "differences": [str(difference) for difference in found.differing_keys[:NAMED_KEYS]],
+        "differing": found.differing_count,
         "rows": found.lake_rows,
         "seconds": found.seconds,
         "cpu_seconds": found.cpu_seconds,

@@ -8,6 +8,7 @@ from psycopg import connect
 
 from carbon_pipelines.embedded.stack import Stack
 from carbon_pipelines.quality.drilldown import Difference
+from carbon_pipelines.quality.verification import VerifyLimits
 from carbon_pipelines_tests.conftest import SourceDatabase
 from carbon_pipelines_tests.integration.quality_bench import Bench, Rows, open_bench
 
@@ -140,6 +141,22 @@ def test_verification_finds_the_damage_and_names_it(
     assert not found.verified
     assert copy.differences("reading") > 0
     assert found.differing_keys == expected or (not expected and len(found.differing_keys) == 20)
+
+
+@pytest.mark.parametrize("what", ["everything lost", "a stale version revived"])
+def test_the_same_is_found_where_few_rows_may_be_kept(copy: Bench, what: str) -> None:
+    copy.damage(copy.reading, DAMAGES[what][0])
+    usual = copy.verify(copy.reading)
+
+    hashed = copy.verify(copy.reading, VerifyLimits(drilldown_rows=0))
+    few = copy.verify(copy.reading, VerifyLimits(drilldown_rows=0, hashed_rows=100))
+
+    assert len(hashed.differing_keys) == len(usual.differing_keys)
+    assert hashed.differing_count == usual.differing_count
+    assert len(few.differing_keys) == len(usual.differing_keys)
+    assert few.differing_count == usual.differing_count
+    assert (hashed.at_least, few.at_least) == (False, what == "everything lost")
+    assert ("and at least 379 more" in few.sentence()) == few.at_least
 
 
 def test_a_row_that_capture_never_saw_is_missing(copy: Bench) -> None:
