@@ -161,7 +161,8 @@ def _lines(table: TableFacts, promise: Promise) -> Iterator[str]:
         yield f"key: [{', '.join(_scalar(name) for name in table.key)}]"
     else:
         yield "# PostgreSQL names no key for it, so only its inserts and truncates are seen."
-        yield "# Add a primary key there and declare it here as key: [...] to mirror it instead."
+        yield "# To mirror it instead, add a primary key there and declare it here: key: [...];"
+        yield "# or ALTER TABLE ... REPLICA IDENTITY FULL there, and declare identity: full here."
         yield "mode: append"
     yield f"owner: {_scalar(promise.owner)}"
     yield f"freshness: {_scalar(promise.freshness)}"

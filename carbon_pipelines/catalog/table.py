@@ -1,14 +1,14 @@
 """What is declared about one captured table.
 
-What belongs here: the fields of a ``<table>.yaml``, the values they may take, and the rules between
-them. What does not: reading files and naming lines (``load.py``), and anything only PostgreSQL
-knows, such as whether a column exists (``source/setup.py``).
+What belongs here: the fields of a ``<table>.yaml`` and the values they may take. What does not: the
+rules between them (``rules.py``), reading files and naming lines (``load.py``), and anything only
+PostgreSQL knows, such as whether a column exists (``source/setup.py``).
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -21,11 +21,9 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from carbon_pipelines.catalog.debezium import DebeziumSpec
+from carbon_pipelines.catalog.rules import contradictions
 
 WORD = re.compile(r"[a-z][a-z0-9_]*")
-RESERVED_SCHEMAS = frozenset({"carbon", "information_schema", "pg_catalog", "pg_toast"})
-
-RESERVED_TABLES = frozenset({"carbon_dead_letters"})
 MOST_DEAD_LETTERS = 1_000
 """Dead letters that one table may have: each of its snapshots names them all."""
 
@@ -36,13 +34,6 @@ _DECIMAL = re.compile(r"decimal\(([0-9]{1,2}), ?([0-9]{1,2})\)")
 _LARGEST_PRECISION = 38  # Iceberg specification, primitive types
 TEXT_TYPE = "string"
 """The declared type of a column that the lake keeps as PostgreSQL's own text."""
-
-
-class Contradiction(NamedTuple):
-    """Two fields that cannot both hold; ``at`` is the path of the one to change."""
-
-    at: tuple[str | int, ...]
-    reason: str
 
 
 def mistake(reason: str, at: tuple[str | int, ...] = ()) -> PydanticCustomError:
@@ -169,8 +160,10 @@ class TableSpec(Declared):
 
     ``source_schema`` and ``source_table`` are spelled as in PostgreSQL and may hold any characters;
     ``name`` is the logical name, the same word in the topic's keys, the lake and Dagster.
-    ``freshness`` is the age a reader may count on. ``on_rewrite`` says what answers a DDL that has
-    no effect in place: a copy anew, at most ``recopies_per_hour`` times, or somebody's decision.
+    ``identity: full`` mirrors a table without a key: PostgreSQL sends whole old rows, and the lake
+    holds each row as many times as the source does. ``freshness`` is the age a reader may count on.
+    ``on_rewrite`` says what answers a DDL that has no effect in place: a copy anew, at most
+    ``recopies_per_hour`` times, or somebody's decision.
     """
 
     database: Word
@@ -178,6 +171,7 @@ class TableSpec(Declared):
     source_schema: Name = "public"
     source_table: Name
     key: tuple[Name, ...] = ()
+    identity: Literal["full"] | None = None
     mode: Literal["mirror", "append"] = "mirror"
     partitioning: tuple[PartitionField, ...] = ()
     sort_order: tuple[SortField, ...] = ()
@@ -202,6 +196,11 @@ class TableSpec(Declared):
         return f"{self.database}/{self.name}"
 
     @property
+    def is_bag(self) -> bool:
+        """Whether rows are known by all of their values, and counted."""
+        return self.identity == "full"
+
+    @property
     def dropped_columns(self) -> frozenset[str]:
         """Columns that never leave the source."""
         return frozenset(name for name, column in self.columns.items() if column.protect == "drop")
@@ -218,7 +217,7 @@ class TableSpec(Declared):
 
     @model_validator(mode="after")
     def _without_contradiction(self) -> Self:
-        for at, reason in _contradictions(self):
+        for at, reason in contradictions(self):
             raise mistake(reason, at)
         return self
 
@@ -235,62 +234,3 @@ def default_name(source_schema: str, source_table: str) -> str:
     spelled = source_table if source_schema == "public" else f"{source_schema}_{source_table}"
     word = re.sub(r"[^a-z0-9_]", "_", spelled.lower())
     return word if WORD.fullmatch(word) else f"t_{word}"
-
-
-def _contradictions(table: TableSpec) -> Iterator[Contradiction]:
-    """Every rule that needs more than one field."""
-    if table.source_schema in RESERVED_SCHEMAS:
-        reason = f"schema {table.source_schema} belongs to the system and cannot be captured"
-        yield Contradiction(("source_schema",), reason)
-    if table.name in RESERVED_TABLES:
-        reason = f'"{table.name}" is the name of a table of our own; give it another "name"'
-        yield Contradiction(("name",), reason)
-    yield from _key_contradictions(table)
-    if table.debezium is not None and table.mode == "append":
-        reason = (
-            "a Debezium connector reads one publication, and tables without a key need another; "
-            'give the table a key, or its database "capture: native"'
-        )
-        yield Contradiction(("mode",), reason)
-    fields = (("partitioning", table.partitioning), ("sort_order", table.sort_order))
-    for place, declared in fields:
-        for index, field in enumerate(declared):
-            if field.column in table.dropped_columns:
-                reason = (
-                    f'column "{field.column}" is dropped before it reaches the lake; '
-                    f'remove it here or remove its "protect: drop"'
-                )
-                yield Contradiction((place, index, "column"), reason)
-            if field in declared[:index]:
-                yield Contradiction((place, index), f'repeats column "{field.column}"')
-    if table.on_rewrite == "park" and "recopies_per_hour" in table.model_fields_set:
-        reason = 'counts copies that "on_rewrite: park" never makes; remove one of the two'
-        yield Contradiction(("recopies_per_hour",), reason)
-    for name, column in table.columns.items():
-        if column.protect == "drop" and column.type is not None:
-            reason = f'column "{name}" is dropped, so its type is never used; remove one of the two'
-            yield Contradiction(("columns", name, "type"), reason)
-
-
-def _key_contradictions(table: TableSpec) -> Iterator[Contradiction]:
-    if table.mode == "mirror" and not table.key:
-        reason = (
-            "a mirrored table needs its key columns, like [id]; "
-            'declare "mode: append" for a table that has none'
-        )
-        yield Contradiction(("key",), reason)
-    if table.mode == "append" and table.key:
-        reason = (
-            "an appended table has no key, because its updates and deletes are not seen; "
-            'remove the key or "mode: append"'
-        )
-        yield Contradiction(("mode",), reason)
-    for index, name in enumerate(table.key):
-        if name in table.key[:index]:
-            yield Contradiction(("key", index), f'names column "{name}" twice')
-        if name in table.dropped_columns:
-            reason = (
-                f'column "{name}" is part of the key, so it cannot be dropped; '
-                'remove its "protect: drop" or leave it out of the key'
-            )
-            yield Contradiction(("columns", name, "protect"), reason)

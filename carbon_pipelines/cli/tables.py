@@ -20,7 +20,7 @@ def list_tables() -> None:
     """Show every declared table."""
     for table in surroundings.catalog().tables:
         relation = f"{table.source_schema}.{table.source_table}"
-        key = ", ".join(table.key) or "no key"
+        key = ", ".join(table.key) or ("whole rows" if table.is_bag else "no key")
         minutes = table.freshness.total_seconds() / 60
         click.echo(
             f"{table.label}  <-  {relation} ({key}; {table.mode}; within {minutes:g} min; "

@@ -61,6 +61,7 @@ from carbon_pipelines.errors.lake import (
     PartitionColumnNewError,
     ProgressMissingError,
     ProtectedColumnMissingError,
+    RowsMissingError,
     SequenceNumberError,
     SourceTableReplacedError,
     StateFormatError,
@@ -109,6 +110,7 @@ from carbon_pipelines.errors.source import (
 )
 from carbon_pipelines.errors.source_table import (
     CopyUnreadableError,
+    FullIdentityMissingError,
     GeneratedKeyError,
     KeyMismatchError,
     KeyMissingError,
@@ -155,6 +157,7 @@ __all__ = [
     "DrainTimeoutError",
     "EmbeddedError",
     "EventTooLargeError",
+    "FullIdentityMissingError",
     "GeneratedKeyError",
     "KeyMismatchError",
     "KeyMissingError",
@@ -192,6 +195,7 @@ __all__ = [
     "RelationRewrittenError",
     "RepairRefusedError",
     "ReplicationRefusedError",
+    "RowsMissingError",
     "SchemaVersionMissingError",
     "SequenceNumberError",
     "SettingMissingError",

@@ -195,6 +195,20 @@ class MissingPriorValueError(LakeError):
         )
 
 
+class RowsMissingError(LakeError):
+    """Rows that the source had and changed are not in the lake, in a table without a key."""
+
+    def __init__(self, table: str, rows: int, topic: str, offset: int) -> None:
+        self.table, self.rows, self.topic, self.offset = table, rows, topic, offset
+        super().__init__(
+            f"{table}: updates and deletes name {rows} rows that the lake does not hold, the last "
+            f"of them at {topic}[0]@{offset}. Nothing of this batch was merged, for a row is never "
+            "left out without a word. Something else removed them, or PostgreSQL changed how it "
+            "writes their values without sending an event (a renamed type, object or role). Run "
+            f'"carbon verify {table}" to see what else differs, then "carbon recopy {table}".'
+        )
+
+
 class SequenceNumberError(LakeError):
     """A commit would get a sequence number that is not above its parent's."""
 

@@ -57,8 +57,23 @@ class KeyMissingError(SourceError):
             f"{table} is declared with mode mirror, but PostgreSQL has no usable key for it "
             f"(REPLICA IDENTITY is {replica_identity}, without a valid, immediate, unique index). "
             "Publishing its updates would make the application's UPDATE fail, so nothing was "
-            "changed. Add a primary key, or ALTER TABLE ... REPLICA IDENTITY USING INDEX, or "
+            "changed. Add a primary key, or ALTER TABLE ... REPLICA IDENTITY USING INDEX; or ALTER "
+            "TABLE ... REPLICA IDENTITY FULL and declare identity: full instead of a key; or "
             "declare mode: append (inserts and truncates only)."
+        )
+
+
+class FullIdentityMissingError(SourceError):
+    """Table ``table`` is to be known by whole rows, and PostgreSQL does not send them."""
+
+    def __init__(self, table: str, *, replica_identity: str) -> None:
+        self.table, self.replica_identity = table, replica_identity
+        super().__init__(
+            f"{table} is declared with identity: full, but its REPLICA IDENTITY is "
+            f"{replica_identity}: PostgreSQL does not send the old rows of its updates and "
+            "deletes. Nothing was published or copied, and a copy that is there stands as it did. "
+            "Run ALTER TABLE ... REPLICA IDENTITY FULL; or, if the table has a key, declare it as "
+            "key: [...] in the place of identity: full."
         )
 
 

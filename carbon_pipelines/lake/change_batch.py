@@ -15,12 +15,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.json as pj
 
-from carbon_pipelines.errors import MalformedEnvelopeError, UnrepresentableValueError
+from carbon_pipelines.errors import MalformedEnvelopeError
 from carbon_pipelines.lake.arrow import compute as pc
+from carbon_pipelines.lake.json_numbers import fitting_value, json_integer
 from carbon_pipelines.stream.consumer import RawBatch
 
 UNCHANGED_SEPARATOR = "\x1f"
 """Separates the column names of ``source.unchanged``."""
+_NO_OLD_ROW = (
+    "the whole row before the change is missing, because REPLICA IDENTITY was not FULL when it was "
+    "written; set it to FULL again and copy the table anew"
+)
 _OPERATIONS = pa.array(["c", "u", "d", "t", "r"])
 CREATE, UPDATE, DELETE, TRUNCATE, READ = range(5)
 """Operation codes of ``ChangeBatch.operation``."""
@@ -30,8 +35,8 @@ CREATE, UPDATE, DELETE, TRUNCATE, READ = range(5)
 class ChangeBatch:
     """Change events of one table in topic order; every array has one entry an event.
 
-    ``after`` holds envelope values (text, numbers, lists), not yet decoded; ``before`` only key
-    columns.
+    ``after`` holds envelope values (text, numbers, lists), not yet decoded; so does ``before``, of
+    the key columns alone, or of all where rows are known by all of their values.
     """
 
     operation: np.ndarray
@@ -104,12 +109,21 @@ class EnvelopeReader:
     Args:
         columns: Every column that any schema version of the batch has, with its ``json_type``.
         key: The key columns.
+        whole_rows: Rows are known by all of their values, so the whole old row is read.
     """
 
-    def __init__(self, topic: str, columns: Mapping[str, pa.DataType], key: Sequence[str]) -> None:
-        self._topic = topic
+    def __init__(
+        self,
+        topic: str,
+        columns: Mapping[str, pa.DataType],
+        key: Sequence[str],
+        *,
+        whole_rows: bool = False,
+    ) -> None:
+        self._topic, self._whole_rows = topic, whole_rows
         self._after = pa.struct([pa.field(name, kind) for name, kind in columns.items()])
-        self._before = pa.struct([pa.field(name, columns[name]) for name in key])
+        old = list(columns) if whole_rows else key
+        self._before = pa.struct([pa.field(name, columns[name]) for name in old])
         self._source = pa.struct(
             [
                 pa.field("txId", pa.int64()),
@@ -158,14 +172,12 @@ class EnvelopeReader:
         rows: list[dict[str, Any]] = []
         for offset, value in zip(raw.offsets, raw.values, strict=True):
             try:
-                row = json.loads(value, parse_int=_integer)
+                row = json.loads(value, parse_int=json_integer)
                 rows.append({name: row.get(name) for name in self._schema.names})
             except (ValueError, TypeError, AttributeError) as error:
                 raise MalformedEnvelopeError(self._topic, 0, offset, str(error)) from error
         try:
-            return pa.Table.from_pylist(
-                [_with_numbers(row, self._after) for row in rows], self._schema
-            )
+            return pa.Table.from_pylist([self._with_numbers(row) for row in rows], self._schema)
         except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError, TypeError, AttributeError):
             self._name_the_first_refused(raw, rows)
             raise
@@ -173,7 +185,7 @@ class EnvelopeReader:
     def _name_the_first_refused(self, raw: RawBatch, rows: Sequence[dict[str, Any]]) -> None:
         for offset, row in zip(raw.offsets, rows, strict=True):
             try:
-                pa.Table.from_pylist([_with_numbers(row, self._after)], self._schema)
+                pa.Table.from_pylist([self._with_numbers(row)], self._schema)
             except (
                 pa.ArrowInvalid,
                 pa.ArrowTypeError,
@@ -182,6 +194,20 @@ class EnvelopeReader:
                 AttributeError,
             ) as error:
                 raise MalformedEnvelopeError(self._topic, 0, offset, str(error)) from error
+
+    def _with_numbers(self, row: dict[str, Any]) -> dict[str, Any]:
+        """The row with NaN and infinities, which JSON can only spell as text, turned into numbers.
+
+        Raises:
+            UnrepresentableValueError: An array that came as text is none that a list can hold.
+            ValueError: A list where the declaration asks for text.
+        """
+        images = {"before": self._before, "after": self._after}
+        return row | {
+            name: {field.name: fitting_value(values.get(field.name), field) for field in columns}
+            for name, columns in images.items()
+            if isinstance(values := row.get(name), dict)
+        }
 
     def _to_batch(self, table: pa.Table, raw: RawBatch) -> ChangeBatch:
         offsets = np.asarray(raw.offsets, dtype=np.int64)
@@ -206,6 +232,10 @@ class EnvelopeReader:
         )
         row_expected = np.isin(batch.operation, (CREATE, UPDATE, READ))
         self._refuse_missing(batch, after, row_expected, "the row after the change is missing")
+        if self._whole_rows:
+            old_expected = np.isin(batch.operation, (UPDATE, DELETE))
+            self._refuse_missing(batch, before, old_expected, _NO_OLD_ROW)
+            return batch
         for field in self._before:
             reason = f"the key column {field.name} is missing"
             self._refuse_missing(batch, batch.after.column(field.name), row_expected, reason)
@@ -239,51 +269,6 @@ class EnvelopeReader:
                 raise MalformedEnvelopeError(self._topic, 0, int(offsets[index]), reason)
 
 
-def _with_numbers(row: dict[str, Any], after: pa.StructType) -> dict[str, Any]:
-    """The row with NaN and infinities, which JSON can only spell as text, turned into numbers.
-
-    Raises:
-        UnrepresentableValueError: An array that came as text is none that a list can hold.
-        ValueError: A list where the declaration asks for text.
-    """
-    values = row.get("after")
-    if not isinstance(values, dict):
-        return row
-    return {
-        **row,
-        "after": {field.name: _fitting(values.get(field.name), field) for field in after},
-    }
-
-
-def _fitting(value: Any, field: pa.Field) -> Any:
-    if isinstance(value, str) and pa.types.is_list(field.type):
-        raise UnrepresentableValueError(field.name, "list", value)
-    if isinstance(value, list) and pa.types.is_string(field.type):
-        reason = (
-            f"{field.name} is declared a string, but was captured as a list; restart capture after "
-            "changing a declaration, and then re-copy the table"
-        )
-        raise ValueError(reason)
-    return _number(value) if _is_float(field.type) else value
-
-
-def _integer(text: str) -> int | float:
-    """A JSON integer; the float -0 is spelled like one, and an int has no sign to keep."""
-    return -0.0 if text == "-0" else int(text)
-
-
 def _filtered(columns: pa.Table, mask: pa.Array) -> pa.Table:
     """Without a key there are no columns before, and Arrow refuses to filter none."""
     return columns.filter(mask) if columns.num_columns else columns
-
-
-def _is_float(kind: pa.DataType) -> bool:
-    return pa.types.is_floating(kind) or (
-        pa.types.is_list(kind) and pa.types.is_floating(kind.value_type)
-    )
-
-
-def _number(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_number(item) for item in value]
-    return float(value) if isinstance(value, str | int) and not isinstance(value, bool) else value

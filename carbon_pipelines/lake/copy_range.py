@@ -9,7 +9,7 @@ import pyarrow as pa
 from pyiceberg.manifest import DataFile
 
 from carbon_pipelines.catalog.table import TableSpec
-from carbon_pipelines.errors import KeyMissingError
+from carbon_pipelines.errors import FullIdentityMissingError, KeyMissingError
 from carbon_pipelines.lake.codec import decode_text_batch
 from carbon_pipelines.lake.column_roles import check_roles
 from carbon_pipelines.lake.data_file import FileTarget
@@ -57,9 +57,12 @@ def check_identity(relation: SourceRelation, table: TableSpec) -> None:
 
     Raises:
         KeyMissingError: The owner dropped it.
+        FullIdentityMissingError: Whole old rows are needed, and not sent.
         ColumnRoleError: The declared key, partitioning or order asks too much of a type.
     """
     identity = relation.replica_identity
+    if table.is_bag and identity != "f":
+        raise FullIdentityMissingError(relation.label, replica_identity=IDENTITIES[identity])
     if table.mode == "mirror" and not relation.identity_columns and identity != "f":
         raise KeyMissingError(relation.label, replica_identity=IDENTITIES[identity])
     check_roles(relation, table)

@@ -17,7 +17,8 @@ from pyiceberg.table import Table
 
 from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.errors import CarbonPipelinesError
-from carbon_pipelines.lake.change_batch import DELETE, ChangeBatch
+from carbon_pipelines.lake.bag import fold_bag, new_events, old_events
+from carbon_pipelines.lake.change_batch import DELETE, TRUNCATE, ChangeBatch
 from carbon_pipelines.lake.codec import decode_column
 from carbon_pipelines.lake.evolution import arrow_schema
 from carbon_pipelines.lake.fold import fold_batch, fold_inserts
@@ -123,6 +124,8 @@ class Judge:
         self, batch: ChangeBatch, keys: TypedKeys, most: int
     ) -> dict[int, CarbonPipelinesError]:
         """Index of an event -> why the row that it leaves cannot be held."""
+        if self._spec.is_bag:
+            return self._refused_rows(batch, most)
         fold = fold_batch(batch, keys.before, keys.after) if keys.after else fold_inserts(batch)
         if not len(fold.upserts):
             return {}
@@ -131,14 +134,32 @@ class Judge:
         with_old = fold.keys is not None and fold.filled and fold.truncated_at < 0
         found = lookup.find(fold.keys) if with_old and fold.keys is not None else []
         rows = NewRows(batch, fold, self._schema, self._spec, lookup, found)
-        refused = rows.refused(most) or self._outside_partitions(rows, most)
+        refused = rows.refused(most) or self._outside_partitions(rows.unsorted(), most)
         return {int(fold.upserts[row]): error for row, error in refused.items()}
 
-    def _outside_partitions(self, rows: NewRows, most: int) -> dict[int, CarbonPipelinesError]:
+    def _refused_rows(self, batch: ChangeBatch, most: int) -> dict[int, CarbonPipelinesError]:
+        """Index of an event -> why its old or new row cannot be held, in a table without a key."""
+        truncates = np.flatnonzero(batch.operation == TRUNCATE)
+        start = int(truncates[-1]) + 1 if len(truncates) else 0
+        refused: dict[int, CarbonPipelinesError] = {}
+        for image, events in ((batch.before, old_events(batch)), (batch.after, new_events(batch))):
+            counted = events[events >= start]
+            rows = image.take(pa.array(counted, pa.int64())) if image.num_columns else image
+            for field in self._schema:
+                if field.name in image.column_names:
+                    values = rows.column(field.name).combine_chunks()
+                    for row, error in undecodable(values, field.type, field.name, most).items():
+                        refused.setdefault(int(counted[row]), error)
+        if refused:
+            return refused
+        fold = fold_bag(batch, self._schema)
+        outside = self._outside_partitions(fold.added, most)
+        return {int(fold.events[row]): error for row, error in outside.items()}
+
+    def _outside_partitions(self, complete: pa.Table, most: int) -> dict[int, CarbonPipelinesError]:
         spec = self._table.spec()
         if spec.is_unpartitioned():
             return {}
-        complete = rows.unsorted()
 
         def split(start: int, stop: int) -> None:
             part = complete.slice(start, stop - start)

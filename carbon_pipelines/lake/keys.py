@@ -56,7 +56,12 @@ def _storage(column: pa.Array) -> pa.Array:
 
 
 def _dictionary_codes(column: pa.Array) -> np.ndarray:
-    return column.dictionary_encode().indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    """The number of each value; NULL is one, too."""
+    return (
+        column.dictionary_encode(null_encoding="encode")
+        .indices.to_numpy(zero_copy_only=False)
+        .astype(np.int64)
+    )
 
 
 def _combine(codes: np.ndarray, more: np.ndarray) -> np.ndarray:

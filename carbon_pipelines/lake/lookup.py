@@ -10,25 +10,25 @@ read, and only of row groups whose statistics allow a match.
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.io import FileIO
 from pyiceberg.schema import Schema
-from pyiceberg.types import DateType, IntegerType, LongType, TimestampType, TimestamptzType
 
 from carbon_pipelines.lake.delete_file import read_positions
 from carbon_pipelines.lake.keys import KeyMatcher, KeySet
+from carbon_pipelines.lake.pruning import BoundsPruner
 from carbon_pipelines.lake.table_files import LiveFile, TableFiles
 from carbon_pipelines.lake.types import arrow_type
 
 MATCH_ROWS = 1_048_576
 """Key rows that are matched at once; bounds memory and amortises the hash table of the keys."""
-_PARALLEL_FILES = 4
+PARALLEL_FILES = 4
+"""Files that are read at the same time."""
 _FIELD_ID = b"PARQUET:field_id"
-_NUMBERS = IntegerType | LongType | DateType | TimestampType | TimestamptzType
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,10 @@ class FoundRows:
     own_gone: np.ndarray
     shared_gone: np.ndarray
     own_deletes: Sequence[LiveFile]
+
+    def only(self, chosen: np.ndarray) -> "FoundRows":
+        """The rows where ``chosen`` is true."""
+        return replace(self, positions=self.positions[chosen], keys=self.keys[chosen])
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +69,12 @@ class RowLookup:
         self._files, self._schema, self._key, self._io = files, schema, tuple(key), io
         fields = [schema.find_field(name) for name in key]
         self._key_ids = [field.field_id for field in fields]
-        self._key_types = [_storage_type(arrow_type(field.field_type)) for field in fields]
+        self._key_types = [storage_type(arrow_type(field.field_type)) for field in fields]
 
     def find(self, keys: KeySet) -> list[FoundRows]:
         """Every live row that carries one of ``keys``, by data file."""
         matcher = KeyMatcher(keys)
-        pruner = _Pruner(keys.columns[0], self._key_ids[0], self._schema)
+        pruner = BoundsPruner(keys.columns[0], self._key_ids[0], self._schema)
         candidates = [data for data in self._files.data if pruner.may_hold(data)]
         hits: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
         for group in _grouped(self._read_keys(candidates, pruner)):
@@ -79,7 +83,16 @@ class RowLookup:
             ]
             _collect(group, matcher.match(columns), hits)
         by_path = {data.file.file_path: data for data in candidates}
-        found = [self._live_rows(by_path[path], parts) for path, parts in hits.items()]
+        found = [
+            live_rows(
+                self._files,
+                self._io,
+                by_path[path],
+                np.concatenate([positions for positions, _ in parts]),
+                np.concatenate([numbers for _, numbers in parts]),
+            )
+            for path, parts in hits.items()
+        ]
         return [rows for rows in found if len(rows.positions)]
 
     def read_values(self, found: FoundRows, column: str, wanted: np.ndarray) -> pa.Array:
@@ -90,7 +103,8 @@ class RowLookup:
         positions = found.positions[wanted]
         with self._io.new_input(found.data.file.file_path).open() as stream:
             parquet = pq.ParquetFile(stream)
-            (name,) = self._names(parquet.schema_arrow, [self._schema.find_field(column).field_id])
+            field_id = self._schema.find_field(column).field_id
+            (name,) = column_names(parquet.schema_arrow, self._schema, [field_id])
             if name is None:
                 return pa.nulls(len(positions))
             parts: list[pa.Array] = []
@@ -104,17 +118,19 @@ class RowLookup:
                 first += rows
         return pa.concat_arrays(parts)
 
-    def _read_keys(self, candidates: Sequence[LiveFile], pruner: "_Pruner") -> Iterator[_KeyRows]:
-        with ThreadPoolExecutor(_PARALLEL_FILES) as pool:
-            for start in range(0, len(candidates), _PARALLEL_FILES):
-                several = candidates[start : start + _PARALLEL_FILES]
+    def _read_keys(
+        self, candidates: Sequence[LiveFile], pruner: BoundsPruner
+    ) -> Iterator[_KeyRows]:
+        with ThreadPoolExecutor(PARALLEL_FILES) as pool:
+            for start in range(0, len(candidates), PARALLEL_FILES):
+                several = candidates[start : start + PARALLEL_FILES]
                 for rows in pool.map(lambda data: self._read_file(data, pruner), several):
                     yield from rows
 
-    def _read_file(self, data: LiveFile, pruner: "_Pruner") -> list[_KeyRows]:
+    def _read_file(self, data: LiveFile, pruner: BoundsPruner) -> list[_KeyRows]:
         with self._io.new_input(data.file.file_path).open() as stream:
             parquet = pq.ParquetFile(stream, pre_buffer=True)
-            names = self._names(parquet.schema_arrow, self._key_ids)
+            names = column_names(parquet.schema_arrow, self._schema, self._key_ids)
             if None in names:
                 return []
             groups = list(pruner.row_groups(parquet.metadata, str(names[0])))
@@ -124,42 +140,45 @@ class RowLookup:
                     [g for g, _ in run], columns=names, use_threads=False
                 )
                 arrays = [
-                    _storage(table.column(name).combine_chunks()).cast(kind)
+                    storage(table.column(name).combine_chunks()).cast(kind)
                     for name, kind in zip(names, self._key_types, strict=True)
                 ]
                 result.append(_KeyRows(data, run[0][1], arrays))
             return result
 
-    def _names(self, schema: pa.Schema, field_ids: Sequence[int]) -> list[str | None]:
-        """What a file calls the columns of these ids; one without ids has them by name."""
-        known = {
-            int(field.metadata[_FIELD_ID]): field.name
-            for field in schema
-            if field.metadata and _FIELD_ID in field.metadata
-        }
-        if known:
-            return [known.get(i) for i in field_ids]
-        names = [self._schema.find_field(i).name for i in field_ids]
-        return [name if name in schema.names else None for name in names]
 
-    def _live_rows(
-        self, data: LiveFile, parts: Sequence[tuple[np.ndarray, np.ndarray]]
-    ) -> FoundRows:
-        positions = np.concatenate([p for p, _ in parts])
-        keys = np.concatenate([k for _, k in parts])
-        own, shared = self._files.deletes_for(data)
-        path = data.file.file_path
-        own_gone = read_positions(self._io, [d.file for d in own], path)
-        shared_gone = read_positions(self._io, [d.file for d in shared], path)
-        live = ~np.isin(positions, np.concatenate([own_gone, shared_gone]))
-        return FoundRows(data, positions[live], keys[live], own_gone, shared_gone, own)
+def column_names(file: pa.Schema, schema: Schema, field_ids: Sequence[int]) -> list[str | None]:
+    """What a file calls the columns of these ids; one without ids has them by name."""
+    known = {
+        int(field.metadata[_FIELD_ID]): field.name
+        for field in file
+        if field.metadata and _FIELD_ID in field.metadata
+    }
+    if known:
+        return [known.get(i) for i in field_ids]
+    names = [schema.find_field(i).name for i in field_ids]
+    return [name if name in file.names else None for name in names]
 
 
-def _storage(values: pa.Array) -> pa.Array:
+def live_rows(
+    files: TableFiles, io: FileIO, data: LiveFile, positions: np.ndarray, keys: np.ndarray
+) -> FoundRows:
+    """Those of the rows at ``positions`` that no delete file names."""
+    own, shared = files.deletes_for(data)
+    path = data.file.file_path
+    own_gone = read_positions(io, [d.file for d in own], path)
+    shared_gone = read_positions(io, [d.file for d in shared], path)
+    live = ~np.isin(positions, np.concatenate([own_gone, shared_gone]))
+    return FoundRows(data, positions[live], keys[live], own_gone, shared_gone, own)
+
+
+def storage(values: pa.Array) -> pa.Array:
+    """What ``values`` are stored as."""
     return values.storage if isinstance(values, pa.ExtensionArray) else values
 
 
-def _storage_type(kind: pa.DataType) -> pa.DataType:
+def storage_type(kind: pa.DataType) -> pa.DataType:
+    """What values of ``kind`` are stored as."""
     return kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
 
 
@@ -201,60 +220,3 @@ def _runs(groups: Sequence[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
         run.append(group)
     if run:
         yield run
-
-
-class _Pruner:
-    """Decides by bounds of the first key column whether a file or row group may hold a key.
-
-    Integers, dates and timestamps only; for other types everything may hold a key.
-    """
-
-    def __init__(self, values: pa.Array, field_id: int, schema: Schema) -> None:
-        self._field_id = field_id
-        kind = schema.find_field(field_id).field_type
-        self._sorted: np.ndarray | None = None
-        if isinstance(kind, _NUMBERS):
-            numbers = (
-                values.cast(pa.int64())
-                if pa.types.is_integer(values.type)
-                else _as_integers(values)
-            )
-            self._sorted = np.sort(numbers.to_numpy(zero_copy_only=False))
-
-    def may_hold(self, data: LiveFile) -> bool:
-        low = (data.file.lower_bounds or {}).get(self._field_id)
-        high = (data.file.upper_bounds or {}).get(self._field_id)
-        if self._sorted is None or low is None or high is None:
-            return True
-        return self._any_between(
-            int.from_bytes(low, "little", signed=True), int.from_bytes(high, "little", signed=True)
-        )
-
-    def row_groups(self, footer: pq.FileMetaData, name: str) -> Iterator[tuple[int, int]]:
-        """(row group, its first row) of the row groups that may hold a key."""
-        first = 0
-        index = footer.schema.to_arrow_schema().get_field_index(name)
-        simple = footer.num_columns == len(footer.schema.to_arrow_schema())
-        for group in range(footer.num_row_groups):
-            row_group = footer.row_group(group)
-            statistics = row_group.column(index).statistics if simple else None
-            if (
-                self._sorted is None
-                or statistics is None
-                or not statistics.has_min_max
-                or self._any_between(int(statistics.min_raw), int(statistics.max_raw))
-            ):
-                yield group, first
-            first += row_group.num_rows
-
-    def _any_between(self, low: int, high: int) -> bool:
-        assert self._sorted is not None
-        index = int(np.searchsorted(self._sorted, low, side="left"))
-        return index < len(self._sorted) and int(self._sorted[index]) <= high
-
-
-def _as_integers(values: pa.Array) -> pa.Array:
-    """Dates as days and timestamps as microseconds."""
-    if pa.types.is_date32(values.type):
-        return values.view(pa.int32()).cast(pa.int64())
-    return values.view(pa.int64())

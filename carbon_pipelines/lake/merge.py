@@ -24,9 +24,12 @@ from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.errors import (
     CommitConflictError,
     MissingPriorValueError,
+    RowsMissingError,
     StateMissingError,
     UnrepresentableValueError,
 )
+from carbon_pipelines.lake.bag import BagFold, fold_bag
+from carbon_pipelines.lake.bag_lookup import BagLookup
 from carbon_pipelines.lake.change_batch import ChangeBatch
 from carbon_pipelines.lake.codec import decode_column
 from carbon_pipelines.lake.commit import commit_files, discard_files
@@ -36,11 +39,12 @@ from carbon_pipelines.lake.deltas import DeletePlan, plan_deletes, write_deletes
 from carbon_pipelines.lake.evolution import arrow_schema
 from carbon_pipelines.lake.fold import Fold, fold_batch, fold_inserts
 from carbon_pipelines.lake.lookup import FoundRows, RowLookup
-from carbon_pipelines.lake.new_rows import NewRows
+from carbon_pipelines.lake.new_rows import NewRows, sort_rows
 from carbon_pipelines.lake.partitions import PartitionedWriter, file_target
 from carbon_pipelines.lake.row_delta import FileChanges
 from carbon_pipelines.lake.state import TableProgress, load_progress
 from carbon_pipelines.lake.table_files import TableFiles, load_table_files
+from carbon_pipelines.stream.topics import topic_of
 
 COMMIT_ATTEMPTS = 8
 """Plans made before a stream of other writers' commits is reported as a conflict."""
@@ -102,8 +106,9 @@ class Merge:
             CommitConflictError: Another process made progress, or won too many times (retryable).
             CommitUnknownError: The answer to the commit was lost (retryable).
             MissingPriorValueError: An unchanged value has no row to be taken from.
+            RowsMissingError: Rows of a table without a key are not there to be removed.
         """
-        fold: Fold | None = None
+        fold: Fold | BagFold | None = None
         properties = {**after.to_properties(), **(notes or {})}
         for _ in range(COMMIT_ATTEMPTS):
             table = self._load(base)
@@ -150,7 +155,9 @@ class Merge:
             raise CommitConflictError(self._spec.label, 1)
         return table
 
-    def _fold(self, batch: ChangeBatch, schema: pa.Schema) -> Fold:
+    def _fold(self, batch: ChangeBatch, schema: pa.Schema) -> Fold | BagFold:
+        if self._spec.is_bag:
+            return fold_bag(batch, schema)
         if not self._spec.key:
             return fold_inserts(batch)
         before = [self._typed_key(batch.before, name, schema) for name in self._spec.key]
@@ -182,17 +189,15 @@ class _Plan:
             return self._deletes.deleted_rows
         return count_rows(self._snapshot, self._table.io)
 
-    def write(self, batch: ChangeBatch, fold: Fold, schema: pa.Schema) -> None:
+    def write(self, batch: ChangeBatch, fold: Fold | BagFold, schema: pa.Schema) -> None:
         """Find the old rows, then write new rows and delete files; refers to nothing yet."""
         self._hooks.before_write()
         self._truncated = fold.truncated_at >= 0
-        found: list[FoundRows] = []
-        lookup = RowLookup(self._files, self._table.schema(), self._spec.key, self._table.io)
-        if fold.keys is not None and not self._truncated:
-            found = lookup.find(fold.keys)
-        self._deletes = plan_deletes(found)
-        if len(fold.upserts):
-            rows = NewRows(batch, fold, schema, self._spec, lookup, found).build()
+        if isinstance(fold, BagFold):
+            rows = self._plan_bag(batch, fold)
+        else:
+            rows = self._plan_keys(batch, fold, schema)
+        if rows.num_rows:
             writer = PartitionedWriter(file_target(self._table))
             writer.write(rows)
             self._data = writer.close()
@@ -201,6 +206,30 @@ class _Plan:
             self._deletes, self._table.io, self._table.location_provider()
         )
         self._hooks.after_write()
+
+    def _plan_keys(self, batch: ChangeBatch, fold: Fold, schema: pa.Schema) -> pa.Table:
+        """Plan the deletes of old rows; the new rows."""
+        found: list[FoundRows] = []
+        lookup = RowLookup(self._files, self._table.schema(), self._spec.key, self._table.io)
+        if fold.keys is not None and not self._truncated:
+            found = lookup.find(fold.keys)
+        self._deletes = plan_deletes(found)
+        if not len(fold.upserts):
+            return schema.empty_table()
+        return NewRows(batch, fold, schema, self._spec, lookup, found).build()
+
+    def _plan_bag(self, batch: ChangeBatch, fold: BagFold) -> pa.Table:
+        """Plan the deletes of rows that there are fewer of; those that there are more of."""
+        wanted = fold.removed
+        if len(wanted):
+            files = TableFiles() if self._truncated else self._files
+            found, missing = BagLookup(files, self._table.schema(), self._table.io, wanted).find()
+            if missing.any():
+                event = int(wanted.events[missing > 0].max())
+                topic, offset = topic_of(self._spec), int(batch.offset[event])
+                raise RowsMissingError(self._spec.label, int(missing.sum()), topic, offset)
+            self._deletes = plan_deletes(found)
+        return sort_rows(fold.added, self._spec)
 
     def changes(self) -> FileChanges:
         """The files that come and go."""

@@ -100,7 +100,7 @@ class _VersionReader:
         self._columns = columns
         self._changed = not all(column.is_the_same for column in columns)
         self._names = {c.then.name: c.now.name for c in columns if c.then is not None}
-        self._key = tuple(spec.key)
+        self._old = [c for c in columns if spec.is_bag or c.now.name in spec.key]
         then = {c.now.name: c.then.name for c in columns if c.then is not None}
         self._reader = EnvelopeReader(
             topic_of(spec),
@@ -110,16 +110,16 @@ class _VersionReader:
                 if c.then is not None
             },
             [then[name] for name in spec.key],
+            whole_rows=spec.is_bag,
         )
 
     def read(self, raw: RawBatch) -> ChangeBatch:
         batch = self._reader.read(raw)
         if not self._changed:
             return batch
-        key = [column for column in self._columns if column.now.name in self._key]
         return replace(
             batch,
-            before=self._present(batch.before, key, len(batch)),
+            before=self._present(batch.before, self._old, len(batch)),
             after=self._present(batch.after, self._columns, len(batch)),
             unchanged=_translated(batch.unchanged, self._names),
         )

@@ -39,6 +39,7 @@ from carbon_pipelines.errors import (
     PriorDeadLetterError,
     ProtectedColumnMissingError,
     RecopyLimitError,
+    RowsMissingError,
     SourceTableReplacedError,
     StateFormatError,
     TableNotCopiedError,
@@ -79,6 +80,7 @@ EVENT_ERRORS = (
     UnrepresentableValueError,
     MissingPriorValueError,
     PriorDeadLetterError,
+    RowsMissingError,
 )
 """What is wrong with one event; whether that parks its table, the declaration says."""
 

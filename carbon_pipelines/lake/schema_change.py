@@ -127,6 +127,8 @@ def _reasons(
 
 def _key_changes(relation: SourceRelation, spec: TableSpec) -> Iterator[str]:
     """How rows are identified otherwise than declared."""
+    if spec.is_bag and relation.replica_identity != "f":
+        yield "takes the replica identity away from FULL, so old rows are not sent any more"
     if not spec.key or relation.replica_identity == "f":
         return
     identity = set(relation.identity_columns)

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 from carbon_pipelines.catalog.database import DatabaseSpec
 from carbon_pipelines.catalog.table import TableSpec
-from carbon_pipelines.errors import CatalogError
+from carbon_pipelines.errors import CatalogError, FullIdentityMissingError, KeyMissingError
 from carbon_pipelines.source.connection import SourceConnection
 from carbon_pipelines.source.ddl_history import HISTORY_TABLE, TableName, load_history_state
 from carbon_pipelines.source.preflight import (
+    IDENTITIES,
     ServerFacts,
     TableFacts,
     check_ownership,
@@ -22,7 +23,6 @@ from carbon_pipelines.source.preflight import (
     check_table,
     load_server_facts,
     load_table_facts,
-    missing_key,
     missing_table,
 )
 from carbon_pipelines.source.publication import (
@@ -40,7 +40,8 @@ class Assessment:
 
     Attributes:
         plan: From the publications that exist to those that are wanted.
-        identity_lost: Names of mirrored tables that lost their key after they were published.
+        identity_lost: Names of mirrored tables that lost what identifies their rows after they were
+            published.
         facts: Of every declared table.
         slot: As it is; None if there is none.
     """
@@ -79,7 +80,7 @@ def assess(connection: SourceConnection, database: DatabaseSpec) -> Assessment:
         keyless.add(name)
         if table.mode == "mirror":
             if name not in published:
-                raise missing_key(table, facts[name])
+                raise missing_identity(table, facts[name])
             lost.append(table.name)
     wanted = wanted_publications(names, keyed, keyless, server_version=server.version)
     plan = plan_publications(current, wanted)
@@ -110,3 +111,13 @@ def _check_database(
     if slot is None or slot.holder_pid is None:
         check_senders(server)
     return server, slot
+
+
+def missing_identity(
+    table: TableSpec, facts: TableFacts
+) -> KeyMissingError | FullIdentityMissingError:
+    """The error for a table that was never published and has not the identity it needs."""
+    label = f"{table.source_schema}.{table.source_table}"
+    if table.is_bag:
+        return FullIdentityMissingError(label, replica_identity=IDENTITIES[facts.replica_identity])
+    return KeyMissingError(label, replica_identity=IDENTITIES[facts.replica_identity])

@@ -11,7 +11,6 @@ from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.errors import (
     GeneratedKeyError,
     KeyMismatchError,
-    KeyMissingError,
     NoFreeSenderError,
     PartitionedTableError,
     SourcePrivilegeError,
@@ -236,8 +235,9 @@ def check_table(table: TableSpec, facts: TableFacts, server: ServerFacts) -> boo
     """Refuse a table that cannot be captured as declared.
 
     Returns:
-        Whether PostgreSQL can publish its updates. False for mode append, and for a mirrored table
-        without a replica identity: whether that is an error depends on what was published before.
+        Whether PostgreSQL can publish its updates as the declaration needs them. False for mode
+        append, and for a mirrored table without a replica identity, or ``identity: full`` and
+        another one: whether that is an error depends on what was published before.
 
     Raises:
         TableKindError: It is not an ordinary, logged table.
@@ -254,6 +254,8 @@ def check_table(table: TableSpec, facts: TableFacts, server: ServerFacts) -> boo
     _check_readable(label, table, facts, server)
     if table.mode == "append":
         return False
+    if table.is_bag:
+        return facts.replica_identity == "f"
     if facts.replica_identity == "f":
         if frozenset(table.key) not in facts.keys:
             found = sorted(facts.keys[0]) if facts.keys else ()
@@ -290,9 +292,3 @@ def missing_table(connection: SourceConnection, table: TableSpec) -> TableMissin
     schema, name = table.source_schema, table.source_table
     renamed_to, label = load_renamed_to(connection, schema, name), f"{schema}.{name}"
     return TableMissingError(label, location=describe_session(connection), renamed_to=renamed_to)
-
-
-def missing_key(table: TableSpec, facts: TableFacts) -> KeyMissingError:
-    """The error for a table that was never published and has no replica identity."""
-    label = f"{table.source_schema}.{table.source_table}"
-    return KeyMissingError(label, replica_identity=IDENTITIES[facts.replica_identity])

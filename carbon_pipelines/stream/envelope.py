@@ -47,6 +47,8 @@ class Target:
     dropped: frozenset[str] = frozenset()
     texts: frozenset[str] = frozenset()
     """Columns that are declared strings."""
+    whole_rows: bool = False
+    """Rows are known by all of their columns: ``before`` is the whole old row."""
     is_history: bool = False
 
 
@@ -101,7 +103,7 @@ class RelationEncoder:
         types = {column.name: column.type for column in known.columns} if known is not None else {}
         self.read_row = _compile_reader(_compile_columns(relation, dropped, target.texts, types))
         key = () if self.sealed else _key_columns(relation, target)
-        self.key_of = _sealed_key if self.sealed else _compile_key(relation, key)
+        self.key_of = _sealed_key if self.sealed and target.key else _compile_key(relation, key)
         self.missing_in_old_key = tuple(c.name for c in key if not c.in_identity)
         source = _source_template(database, relation, self.version, generation)
         self.created = _template(b"c", NULL, b"{%b}", source)
@@ -131,6 +133,16 @@ class RelationEncoder:
             else:
                 left.append(index)
         return left
+
+    def old_image(self, row: Row, *, is_whole: bool) -> bytes:
+        """What stands in ``before``: the old key, or the whole old row; null if that did not come.
+
+        Readers refuse an update or delete without the row that they need: PostgreSQL sends it as
+        long as REPLICA IDENTITY is FULL.
+        """
+        if not self.target.whole_rows:
+            return self.key_of(row) or NULL
+        return b"{%b}" % b"".join(row) if is_whole else NULL
 
     def unchanged_field(self, unchanged: Sequence[int]) -> bytes:
         """The field ``,"unchanged":"..."`` for the columns that are not dropped, or nothing."""

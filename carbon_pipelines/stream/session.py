@@ -244,7 +244,12 @@ def _targets(database: DatabaseSpec) -> Mapping[tuple[str, str], Target]:
     """Where events of each declared table go, and those of the DDL history."""
     targets = {
         (table.source_schema, table.source_table): Target(
-            topic_of(table), table.label, table.key, table.dropped_columns, table.text_columns
+            topic_of(table),
+            table.label,
+            table.key,
+            table.dropped_columns,
+            table.text_columns,
+            whole_rows=table.is_bag,
         )
         for table in database.tables
     }

@@ -170,7 +170,7 @@ class Translator:
         if ordinal <= self._skip or encoder is None:
             self._ignore_rows(message[_OID])
             return
-        old_row, old_key, end = self._read_old(encoder, message)
+        old_row, old, end = self._read_old(encoder, message)
         _expect(message[end] == _NEW, "an update without a new row")
         row, end, unchanged = encoder.read_row(message, end + 1)
         _expect(end == len(message), "a row does not end with its message")
@@ -178,11 +178,11 @@ class Translator:
             whole = message[30] == _OLD_ROW
             unchanged = encoder.fill_unchanged(row, old_row, unchanged, old_is_whole=whole)
         key = encoder.key_of(row)
-        if key != old_key and ordinal - 1 > self._skip:
+        if key is not None and key != old and ordinal - 1 > self._skip:
             self.ordinal = ordinal - 1
-            self._emit(encoder, encoder.deleted, (old_key,), message, old_key)
+            self._emit(encoder, encoder.deleted, (old,), message, old)
             self.ordinal = ordinal
-        self._emit(encoder, encoder.moved, (old_key, b"".join(row)), message, key, unchanged)
+        self._emit(encoder, encoder.moved, (old, b"".join(row)), message, key, unchanged)
 
     def _delete(self, message: bytes) -> None:
         self.ordinal = ordinal = self.ordinal + 1
@@ -190,21 +190,22 @@ class Translator:
         if ordinal <= self._skip or encoder is None:
             self._ignore_rows(message[_OID])
             return
-        _, key, end = self._read_old(encoder, message)
+        row, old, end = self._read_old(encoder, message)
         _expect(end == len(message), "a row does not end with its message")
-        self._emit(encoder, encoder.deleted, (key,), message, key)
+        self._emit(encoder, encoder.deleted, (old,), message, encoder.key_of(row))
 
     def _read_old(self, encoder: RelationEncoder, message: bytes) -> tuple[list[bytes], bytes, int]:
-        """The old row of an update or delete, its key, and where it ends."""
+        """The old row of an update or delete, what is told of it, and where it ends."""
         kind = message[30]
         _expect(kind in (_OLD_KEY, _OLD_ROW), "neither an old key nor an old row")
         row, end, _ = encoder.read_row(message, 31)
-        key = encoder.key_of(row)
-        if key is None or (kind == _OLD_KEY and encoder.missing_in_old_key):
+        whole_rows = encoder.target.whole_rows
+        keyless = not whole_rows and encoder.key_of(row) is None
+        if keyless or (kind == _OLD_KEY and encoder.missing_in_old_key):
             missing = encoder.missing_in_old_key or ("(no key is declared)",)
             lsn = format_lsn(wal_start(message))
             raise UnkeyedChangeError(encoder.target.label, lsn=lsn, missing=missing)
-        return row, key, end
+        return row, encoder.old_image(row, is_whole=kind == _OLD_ROW), end
 
     def _truncate(self, message: bytes) -> None:
         for oid in decode_truncate(message, BODY + 1).relation_oids:

@@ -15,7 +15,7 @@ from carbon_pipelines.catalog.propose import (
     plan_declaration,
     propose_decimal,
 )
-from carbon_pipelines.catalog.table import RESERVED_SCHEMAS
+from carbon_pipelines.catalog.rules import RESERVED_SCHEMAS
 from carbon_pipelines.errors import DeclarationError, DeclarationExistsError
 from carbon_pipelines_tests.catalog.declarations import declare, minimal
 

@@ -186,7 +186,9 @@ class LocalLake:
             offsets=list(range(first, self._ordinal)),
         )
         columns = {c.name: json_type(c.type) for c in self.relation.columns}
-        return EnvelopeReader("cdc.market.public.t", columns, self.spec.key).read(raw)
+        whole_rows = self.spec.is_bag
+        topic, key = "cdc.market.public.t", self.spec.key
+        return EnvelopeReader(topic, columns, key, whole_rows=whole_rows).read(raw)
 
     def merge(
         self, events: Sequence[Mapping[str, Any]], *, hooks: MergeHooks | None = None

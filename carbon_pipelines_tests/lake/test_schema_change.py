@@ -184,3 +184,11 @@ def test_files_that_were_widened_and_renamed_before_are_filled_too(lake: LocalLa
         (1, pytest.approx(0.1), 7),
         (2, pytest.approx(0.1), 7),
     ]
+
+
+def test_whole_rows_need_the_full_identity_whatever_key_there_is(lake: LocalLake) -> None:
+    spec = lake.spec.model_copy(update={"key": (), "identity": "full"})
+
+    with pytest.raises(UnsupportedSchemaChangeError, match="takes the replica identity away"):
+        plan_change(lake.fresh(), BEFORE, spec, BEFORE)
+    assert not plan_change(lake.fresh(), replace(BEFORE, replica_identity="f"), spec, BEFORE)

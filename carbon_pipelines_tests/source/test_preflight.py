@@ -6,6 +6,7 @@ import pytest
 
 from carbon_pipelines import errors
 from carbon_pipelines.catalog.table import TableSpec
+from carbon_pipelines.source.assessment import missing_identity
 from carbon_pipelines.source.connection import SourceIdentity, check_identity, describe_dsn
 from carbon_pipelines.source.preflight import (
     ServerFacts,
@@ -125,6 +126,15 @@ def test_a_role_that_may_not_publish_is_refused():
 def test_a_table_that_cannot_be_captured_is_refused(fact, error, says):
     with pytest.raises(error, match=says):
         check_table(table(), replace(FACTS, **fact), SERVER)
+
+
+def test_a_table_of_whole_rows_is_published_for_updates_only_as_long_as_they_are_sent():
+    whole = table(key=(), identity="full")
+    sent = replace(FACTS, replica_identity="f", identity=())
+
+    assert check_table(whole, sent, SERVER)
+    assert not check_table(whole, FACTS, SERVER)
+    assert "REPLICA IDENTITY is DEFAULT" in str(missing_identity(whole, FACTS))
 
 
 def test_a_protected_column_need_not_be_readable():

@@ -456,3 +456,57 @@ BROKEN = {
 def test_what_cannot_be_decoded_stops_capture(message: bytes):
     with pytest.raises(UndecodableChangeError, match="cannot be decoded"):
         translate([wal.begin(900), CREDIT, message])
+
+
+WHOLE = {("public", "credit"): Target("t", "m/credit", whole_rows=True)}
+ROWS = wal.relation(OID, "public", "credit", COLUMNS, identity="f")
+
+
+def test_a_table_of_whole_rows_says_what_each_row_was_and_is_in_one_event():
+    stream = [
+        wal.begin(900),
+        ROWS,
+        wal.update(OID, [b"1", wal.UNCHANGED], old_row=[b"2", b"long"]),
+        wal.update(OID, [b"1", None], old_row=[b"1", b"long"]),
+        wal.delete(OID, [None, None], whole=True),
+        wal.commit(900),
+    ]
+
+    heard, _ = translate(stream, targets=WHOLE)
+
+    assert heard.changes == [
+        ("u", {"id": 2, "note": "long"}, {"id": 1, "note": "long"}),
+        ("u", {"id": 1, "note": "long"}, {"id": 1, "note": None}),
+        ("d", {"id": None, "note": None}, None),
+    ]
+    assert heard.keys == [None, None, None]
+    assert heard.positions == [Position(900, 2), Position(900, 4), Position(900, 5)]
+
+
+def test_a_column_that_must_not_leave_is_in_no_old_row():
+    target = Target("t", "m/credit", dropped=frozenset({"note"}), whole_rows=True)
+    stream = [wal.begin(900), ROWS, wal.delete(OID, [b"1", b"secret"], whole=True)]
+
+    heard, _ = translate(stream, targets={("public", "credit"): target})
+
+    assert heard.changes == [("d", {"id": 1}, None)]
+
+
+def test_what_comes_without_the_whole_old_row_is_told_as_it_is_and_stops_no_other_table():
+    stream = [
+        wal.begin(900),
+        CREDIT,
+        wal.update(OID, [b"1", b"a"]),
+        wal.update(OID, [b"2", b"a"], old_key=[b"1", None]),
+        wal.delete(OID, [b"2", None]),
+        wal.commit(900),
+    ]
+
+    heard, _ = translate(stream, targets=WHOLE)
+
+    assert heard.changes == [
+        ("u", None, {"id": 1, "note": "a"}),
+        ("u", None, {"id": 2, "note": "a"}),
+        ("d", None, None),
+    ]
+    assert heard.positions == [Position(900, 1), Position(900, 3), Position(900, 4)]
