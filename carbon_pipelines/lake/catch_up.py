@@ -12,16 +12,22 @@ from pyiceberg.table import Table
 from pyiceberg.table.refs import MAIN_BRANCH
 
 from carbon_pipelines.catalog.table import TableSpec
+from carbon_pipelines.errors import StateMissingError
+from carbon_pipelines.lake.connection import load_table
 from carbon_pipelines.lake.event_reading import EventReading, Part, unseen
 from carbon_pipelines.lake.gap import check_generation
 from carbon_pipelines.lake.judge import Refusals
 from carbon_pipelines.lake.merge import MERGE_REFUSALS, Merge, Merged, MergeHooks
+from carbon_pipelines.lake.reread import Completed, Rereading
 from carbon_pipelines.lake.schema_follow import SchemaFollower
 from carbon_pipelines.lake.set_aside import SettingAside
 from carbon_pipelines.lake.state import TableProgress
 from carbon_pipelines.source.position import Position
 from carbon_pipelines.stream.topic_state import load_topic_state
 from carbon_pipelines.stream.topics import TopicState, check_topic, topic_of
+
+FURTHER = 2
+"""Times that a batch is read again because an event after it decides a row of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,8 @@ class CatchUp:
 
     Args:
         bootstrap: Kafka's bootstrap servers.
+        rereading: Where values come from that neither events nor the lake have; without it, such
+            events are refused.
     """
 
     def __init__(
@@ -56,9 +64,11 @@ class CatchUp:
         *,
         branch: str = MAIN_BRANCH,
         hooks: MergeHooks | None = None,
+        rereading: Rereading | None = None,
     ) -> None:
         self._catalog, self._spec, self._bootstrap = catalog, table, bootstrap
         self._branch, self._hooks = branch, hooks or MergeHooks()
+        self._rereading = rereading
 
     def run(
         self, table: Table, progress: TableProgress, *, until_lsn: int | None = None
@@ -79,6 +89,36 @@ class CatchUp:
             OffsetGapError, TopicReplacedError: Kafka no longer holds the next offset.
             StreamGapError, WrongSourceError: As ``check_generation``; nothing is merged.
         """
+        follower = self._following(progress, until_lsn)
+        topic = load_topic_state(self._bootstrap, topic_of(self._spec))
+        check_topic(progress.topic_id, progress.cluster_id, topic)
+        check_generation(self._spec, self._bootstrap, progress)
+        done = CaughtUp(progress, table, topic)
+        # rows of a copy that is not published are not worth having without some of its events
+        sift = self._branch == MAIN_BRANCH
+        steps: list[str] = []
+        for further in reversed(range(FURTHER + 1)):
+            reading = EventReading(
+                self._spec, self._bootstrap, follower, done.progress, until_lsn, sift=sift
+            )
+            try:
+                for part in reading.parts(done.topic):
+                    broken = reading.take_refused(part.next_offset)
+                    may_go_further = bool(further) and until_lsn is None
+                    done = self._apply(done, part, follower, broken, may_go_further=may_go_further)
+                break
+            except _DecidedLaterError:
+                steps += follower.steps
+                follower = self._following(done.progress, until_lsn)
+                topic = load_topic_state(self._bootstrap, topic_of(self._spec))
+                done = replace(done, topic=topic)
+        if follower.version > done.progress.schema_version:
+            done = self._apply(done, Part(None, done.progress.next_offset), follower, {})
+        if follower.stop is not None and follower.stop.error is not None:
+            raise follower.stop.error
+        return replace(done, schema_steps=(*steps, *follower.steps))
+
+    def _following(self, progress: TableProgress, until_lsn: int | None) -> SchemaFollower:
         follower = SchemaFollower(
             self._catalog,
             self._spec,
@@ -88,25 +128,16 @@ class CatchUp:
             frozen=self._branch != MAIN_BRANCH,
         )
         follower.begin()
-        topic = load_topic_state(self._bootstrap, topic_of(self._spec))
-        check_topic(progress.topic_id, progress.cluster_id, topic)
-        check_generation(self._spec, self._bootstrap, progress)
-        done = CaughtUp(progress, table, topic)
-        # rows of a copy that is not published are not worth having without some of its events
-        sift = self._branch == MAIN_BRANCH
-        reading = EventReading(
-            self._spec, self._bootstrap, follower, progress, until_lsn, sift=sift
-        )
-        for part in reading.parts(topic):
-            done = self._apply(done, part, follower, reading.take_refused(part.next_offset))
-        if follower.version > done.progress.schema_version:
-            done = self._apply(done, Part(None, done.progress.next_offset), follower, {})
-        if follower.stop is not None and follower.stop.error is not None:
-            raise follower.stop.error
-        return replace(done, schema_steps=tuple(follower.steps))
+        return follower
 
     def _apply(
-        self, done: CaughtUp, part: Part, follower: SchemaFollower, broken: Refusals
+        self,
+        done: CaughtUp,
+        part: Part,
+        follower: SchemaFollower,
+        broken: Refusals,
+        *,
+        may_go_further: bool = False,
     ) -> CaughtUp:
         """Merge one batch; without one, commit progress alone, so that reading comes to rest."""
         base, spec = done.progress, follower.spec
@@ -126,6 +157,11 @@ class CatchUp:
             except MERGE_REFUSALS:
                 if self._branch != MAIN_BRANCH:
                     raise
+        if self._rereading is not None and part.batch is not None and self._branch == MAIN_BRANCH:
+            completed = self._complete(self._rereading, part, base, follower)
+            if completed.decided_later and may_go_further:
+                raise _DecidedLaterError
+            part = replace(part, batch=completed.batch)
         aside = SettingAside(self._catalog, spec, self._bootstrap, merge, self._hooks)
         outcome = aside.apply(base, part, broken, moved)
         if outcome.merged is not None:
@@ -133,6 +169,21 @@ class CatchUp:
         if outcome.stop is not None:
             raise outcome.stop
         return done
+
+    def _complete(
+        self, rereading: Rereading, part: Part, base: TableProgress, follower: SchemaFollower
+    ) -> Completed:
+        table = load_table(self._catalog, self._spec.identifier)
+        assert part.batch is not None
+        if table is None:
+            raise StateMissingError(self._spec.label)
+        fresh = unseen(part.batch, base)
+        present = follower.normaliser.present
+        return rereading.complete(fresh, part.next_offset, table, follower.spec, present)
+
+
+class _DecidedLaterError(Exception):
+    """A batch has to be read again, further: an event after it decides a row of it."""
 
 
 def _added(done: CaughtUp, merged: Merged, after: TableProgress, events: int) -> CaughtUp:

@@ -31,6 +31,7 @@ from carbon_pipelines.lake.parking import (
     refuse_parked,
 )
 from carbon_pipelines.lake.recopy import recopy_table
+from carbon_pipelines.lake.reread import Rereading
 from carbon_pipelines.lake.state import TableProgress, load_progress
 from carbon_pipelines.source.position import Position
 from carbon_pipelines.stream.topic_state import load_topic_state
@@ -132,7 +133,9 @@ def sync_table(
         if iceberg is not None:
             refuse_parked(iceberg, table)
         copied_rows, steps = 0, dict[str, float]()
-        catch_up = CatchUp(catalog, table, endpoints.stream_bootstrap, hooks=hooks)
+        rereading = Rereading(database, endpoints)
+        bootstrap = endpoints.stream_bootstrap
+        catch_up = CatchUp(catalog, table, bootstrap, hooks=hooks, rereading=rereading)
         recopy = _Recopy(catalog, table, database, endpoints, report)
         copies_left, recopied = COPIES_BEHIND_GAPS, list[str]()
         while True:

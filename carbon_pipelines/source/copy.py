@@ -28,7 +28,7 @@ from carbon_pipelines.source.relation import SourceRelation, load_relation
 from carbon_pipelines.source.visibility import Visibility
 
 _PAGE_BYTES = 8192
-_BEGIN = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+BEGIN = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 
 class ExportedSnapshot:
@@ -52,7 +52,7 @@ class ExportedSnapshot:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             connection = stack.enter_context(session(self._dsn))
-            connection.execute(_BEGIN)
+            connection.execute(BEGIN)
             query = "SELECT pg_export_snapshot(), pg_current_snapshot()::text"
             row = connection.execute(query).fetchone()
             end = connection.execute("SELECT pg_current_wal_insert_lsn()::text").fetchone()
@@ -115,7 +115,7 @@ def load_relation_as_of(dsn: str, snapshot_id: str, schema: str, name: str) -> S
         TableMissingError: The snapshot sees no such relation.
     """
     with session(dsn) as connection:
-        connection.execute(_BEGIN)
+        connection.execute(BEGIN)
         connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot_id)))
         return load_relation(connection, schema, name)
 
@@ -129,7 +129,7 @@ def load_filenode_as_of(dsn: str, snapshot_id: str, relation: SourceRelation) ->
         RelationRewrittenError: The snapshot does not see the relation.
     """
     with session(dsn) as connection:
-        connection.execute(_BEGIN)
+        connection.execute(BEGIN)
         connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot_id)))
         row = connection.execute(
             "SELECT relfilenode::bigint FROM pg_class WHERE oid = %s::bigint::oid", (relation.oid,)
@@ -219,12 +219,12 @@ def read_range(
         reason = f"no column of {relation.label} is to be read"
         raise ValueError(reason)
     types = {name: csv_types.get(name, pa.string()) for name in columns}
-    with session(dsn) as connection, _translated(connection, snapshot_id, relation):
-        connection.execute(_BEGIN)
+    with session(dsn) as connection, translated(connection, snapshot_id, relation):
+        connection.execute(BEGIN)
         connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot_id)))
         connection.execute("SET LOCAL max_parallel_workers_per_gather = 0")
         connection.execute("SET LOCAL jit = off")
-        _lock(connection, relation, columns)
+        lock_as_seen(connection, relation, columns)
         for block in copy_blocks(connection, _select(relation, columns, ctid_range), block_bytes):
             yield from decode_block(block, types, relation.label)
         _check_unchanged(connection, relation)
@@ -242,7 +242,9 @@ def _select(
     )
 
 
-def _lock(connection: SourceConnection, relation: SourceRelation, columns: Sequence[str]) -> None:
+def lock_as_seen(
+    connection: SourceConnection, relation: SourceRelation, columns: Sequence[str]
+) -> None:
     """Take the lock that keeps DDL out to the end, and prove that names still mean what they did.
 
     A renamed, dropped or swapped table or column is seen in the result's description, which comes
@@ -273,7 +275,7 @@ def _check_unchanged(connection: SourceConnection, relation: SourceRelation) -> 
 
 
 @contextmanager
-def _translated(
+def translated(
     connection: SourceConnection, snapshot_id: str, relation: SourceRelation
 ) -> Generator[None]:
     """Give PostgreSQL's errors while reading a table their names."""
