@@ -143,7 +143,8 @@ def differences(endpoints: Endpoints, table: TableSpec, *, database: str | None 
         relation = f"{_quoted(table.source_schema)}.{_quoted(table.source_table)}"
         at_source = ", ".join(_source_value(name, kind, types.get(name)) for name, kind in columns)
         in_lake = ", ".join(_lake_value(name, types.get(name)) for name, _ in columns)
-        inner = f"SELECT {query} FROM ONLY {relation}".replace("'", "''")
+        rows = relation if _is_partitioned(dsn, relation) else f"ONLY {relation}"
+        inner = f"SELECT {query} FROM {rows}".replace("'", "''")
         source = f"SELECT {at_source} FROM postgres_query('source', '{inner}')"
         lake = f"SELECT {in_lake} FROM {scan}"
         counts = engine.execute(
@@ -180,6 +181,14 @@ def _source_columns(dsn: str, table: TableSpec) -> list[tuple[str, str]]:
             [f"{_quoted(table.source_schema)}.{_quoted(table.source_table)}"],
         ).fetchall()
     return [(str(name), str(kind)) for name, kind in rows]
+
+
+def _is_partitioned(dsn: str, relation: str) -> bool:
+    """Whether the rows are those of its partitions; another table's children are other tables."""
+    with psycopg.connect(dsn) as connection:
+        query = "SELECT relkind = 'p' FROM pg_class WHERE oid = to_regclass(%s)"
+        row = connection.execute(query, [relation]).fetchone()
+        return row is not None and bool(row[0])
 
 
 def _is_exact(kind: str) -> bool:

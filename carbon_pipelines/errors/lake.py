@@ -123,6 +123,18 @@ class UnrecordedShapeError(LakeError):
         )
 
 
+class PartitionTruncatedError(LakeError):
+    """Partitions of the source table were truncated at ``position``."""
+
+    def __init__(self, table: str, position: str) -> None:
+        self.table, self.position = table, position
+        super().__init__(
+            f"{table}: at position {position} some of its partitions were truncated, and which "
+            "rows that removed only the source knows. The table stands before it; other tables go "
+            f'on. Run "carbon recopy {table}".'
+        )
+
+
 class ProtectedColumnMissingError(LakeError):
     """Columns that must not leave the source are not in it under the declared names."""
 

@@ -34,7 +34,8 @@ CarbonPipelinesError                  (``retryable`` says whether the same call 
 │   ├── SourceIdentityError           another database answers behind the same name
 │   ├── TableMissingError             a declared table does not exist
 │   ├── TableKindError                a view, foreign or unlogged table sends no changes
-│   │   └── PartitionedTableError     partitioned tables are not captured yet
+│   │   └── PartitionedTableError     a connector sends its partitions to topics of their own
+│   ├── PartitionDeclaredError        a partition is declared beside its root
 │   ├── KeyMissingError               mode mirror, and PostgreSQL has no replica identity
 │   ├── KeyMismatchError              the declared key is not the replica identity
 │   ├── GeneratedKeyError             a key column that replication never sends
@@ -82,6 +83,7 @@ CarbonPipelinesError                  (``retryable`` says whether the same call 
 │   ├── PartitionColumnNewError       a copy is to be partitioned by a column it brings along
 │   ├── UnsupportedSchemaChangeError  a DDL cannot be followed in place
 │   ├── ProtectedColumnMissingError   no column has a name that is declared "protect: drop"
+│   ├── PartitionTruncatedError       partitions of a table were truncated, not the whole table
 │   ├── UnrecordedShapeError          events have columns that the DDL history does not describe
 │   ├── ProgressMissingError          the progress topic says nothing
 │   ├── SourceTableReplacedError      a source table was dropped and another took its name

@@ -36,15 +36,28 @@ class TableKindError(SourceError):
 
 
 class PartitionedTableError(TableKindError):
-    """Partitioned tables are a limit of this release."""
+    """A partitioned table of a database that a Debezium connector captures."""
 
     def __init__(self, table: str) -> None:
         self.table, self.kind = table, "a partitioned table"
         SourceError.__init__(
             self,
-            f"{table} is a partitioned table, which this release does not capture; a later one "
-            "will. Nothing was changed. Declare its partitions as tables of their own until then, "
-            "or remove the declaration.",
+            f"{table} is a partitioned table, which is not captured from the topics of a Debezium "
+            "connector: it sends the changes of each partition to a topic of their own. Nothing "
+            "was changed. Declare its partitions as tables of their own, or leave the database to "
+            'our own capture (without "capture: debezium").',
+        )
+
+
+class PartitionDeclaredError(SourceError):
+    """Table ``table`` is a partition of ``root``, and both are declared."""
+
+    def __init__(self, table: str, root: str) -> None:
+        self.table, self.root = table, root
+        super().__init__(
+            f"{table} is a partition of {root}, and both are declared: the rows of a partition are "
+            "those of its root, and each change goes to one topic. Nothing was changed. Remove one "
+            "of the two declarations."
         )
 
 

@@ -18,6 +18,7 @@ from pyiceberg.table import Table
 from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.errors import (
     LakeError,
+    PartitionTruncatedError,
     RecopyLimitError,
     SourceTableReplacedError,
     UnrecordedShapeError,
@@ -30,7 +31,12 @@ RECOPIES = "carbon.recopies"
 KEPT = 20
 """Entries that the property keeps."""
 WINDOW = timedelta(hours=1)
-ANSWERED = (UnsupportedSchemaChangeError, SourceTableReplacedError, UnrecordedShapeError)
+ANSWERED = (
+    UnsupportedSchemaChangeError,
+    SourceTableReplacedError,
+    UnrecordedShapeError,
+    PartitionTruncatedError,
+)
 """Errors that a copy anew answers: the source is well and the table's rows cannot be followed."""
 
 
@@ -87,7 +93,7 @@ def _cause(error: LakeError) -> str:
             return f"schema version {error.version}"
         case SourceTableReplacedError():
             return f"oid {error.found_oid}"
-        case UnrecordedShapeError():
+        case UnrecordedShapeError() | PartitionTruncatedError():
             return f"position {error.position}"
         case _:
             return type(error).__name__

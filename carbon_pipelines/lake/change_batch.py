@@ -26,9 +26,9 @@ _NO_OLD_ROW = (
     "the whole row before the change is missing, because REPLICA IDENTITY was not FULL when it was "
     "written; set it to FULL again and copy the table anew"
 )
-_OPERATIONS = pa.array(["c", "u", "d", "t", "r"])
-CREATE, UPDATE, DELETE, TRUNCATE, READ = range(5)
-"""Operation codes of ``ChangeBatch.operation``."""
+_OPERATIONS = pa.array(["c", "u", "d", "t", "r", "m"])
+CREATE, UPDATE, DELETE, TRUNCATE, READ, MESSAGE = range(6)
+"""Operation codes of ``ChangeBatch.operation``; merging stops before a message."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@ can be mirrored at all. What does not: which ranges, and what becomes of the fil
 (``first_copy.py``).
 """
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 from pyiceberg.manifest import DataFile
 
@@ -17,6 +19,7 @@ from carbon_pipelines.lake.evolution import arrow_schema, captured_columns
 from carbon_pipelines.lake.partitions import PartitionedWriter
 from carbon_pipelines.lake.types import copy_type
 from carbon_pipelines.source.copy import CtidRange, read_range
+from carbon_pipelines.source.leaves import Heap, Piece
 from carbon_pipelines.source.preflight import IDENTITIES
 from carbon_pipelines.source.relation import SourceRelation
 
@@ -25,14 +28,20 @@ class RangeReader:
     """Copies ranges of one table as one source snapshot saw it; may be used by several threads."""
 
     def __init__(
-        self, dsn: str, snapshot_id: str, relation: SourceRelation, table: TableSpec
+        self,
+        dsn: str,
+        snapshot_id: str,
+        relation: SourceRelation,
+        heaps: Sequence[Heap],
+        table: TableSpec,
     ) -> None:
-        self._dsn, self._snapshot_id, self._relation = dsn, snapshot_id, relation
+        self._dsn, self._snapshot_id = dsn, snapshot_id
+        self._heaps = {heap.oid: heap.relation for heap in heaps}
         columns = captured_columns(relation, table)
         self._names = [column.name for column in columns]
         self._direct = {c.name: kind for c in columns if (kind := copy_type(c.type)) is not None}
 
-    def copy(self, pages: CtidRange, target: FileTarget) -> tuple[list[DataFile], int]:
+    def copy(self, pieces: Sequence[Piece], target: FileTarget) -> tuple[list[DataFile], int]:
         """Copy one range; nothing refers to the files yet.
 
         Returns:
@@ -45,10 +54,12 @@ class RangeReader:
         schema = arrow_schema(target.schema)
         targets = {name: schema.field(name).type for name in self._names}
         writer = PartitionedWriter(target)
-        for batch in read_range(
-            self._dsn, self._snapshot_id, self._relation, self._names, pages, self._direct
-        ):
-            writer.write(_complete(decode_text_batch(batch, targets), schema))
+        for piece in pieces:
+            heap, pages = self._heaps[piece.heap_oid], CtidRange(piece.first_page, piece.end_page)
+            for batch in read_range(
+                self._dsn, self._snapshot_id, heap, self._names, pages, self._direct
+            ):
+                writer.write(_complete(decode_text_batch(batch, targets), schema))
         return writer.close(), writer.rows
 
 

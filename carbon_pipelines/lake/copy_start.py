@@ -12,7 +12,7 @@ from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.lake.staging import StagedCopy
 from carbon_pipelines.lake.state import CopyEdge, TableProgress
 from carbon_pipelines.source.connection import SourceIdentity
-from carbon_pipelines.source.copy import CtidRange
+from carbon_pipelines.source.leaves import Heap, Piece
 from carbon_pipelines.source.relation import SourceRelation
 from carbon_pipelines.stream.progress import Progress
 from carbon_pipelines.stream.topics import TopicState
@@ -27,7 +27,7 @@ class CopyStart:
         topic: Of the table, from before the snapshot.
         identity: The server that answers now; Kafka's may be from before a failover.
         relation: As the snapshot sees it.
-        filenode: The file that holds its pages, likewise.
+        heaps: The tables that hold its rows, likewise.
         edge: Between the snapshot and the stream.
     """
 
@@ -35,11 +35,11 @@ class CopyStart:
     topic: TopicState
     identity: SourceIdentity
     relation: SourceRelation
-    filenode: int
+    heaps: Sequence[Heap]
     edge: CopyEdge
 
 
-def begin(start: CopyStart, ranges: Sequence[CtidRange], schema_id: int) -> StagedCopy:
+def begin(start: CopyStart, ranges: Sequence[Sequence[Piece]], schema_id: int) -> StagedCopy:
     """A copy of ``ranges`` of which nothing is on the branch yet."""
     progress = TableProgress(
         position=start.stream.position,
@@ -55,11 +55,11 @@ def begin(start: CopyStart, ranges: Sequence[CtidRange], schema_id: int) -> Stag
     )
     return StagedCopy(
         progress=progress,
-        ranges=[(pages.first_page, pages.end_page) for pages in ranges],
+        ranges=ranges,
         done=frozenset(),
         last_through_lsn=start.edge.through_lsn,
         snapshots=1,
-        filenode=start.filenode,
+        filenodes={heap.oid: heap.filenode for heap in start.heaps},
         schema_id=schema_id,
     )
 
@@ -88,7 +88,7 @@ def can_resume(
         and progress.relation_oid == start.relation.oid
         and progress.schema_version == start.relation.version
         # VACUUM FULL and CLUSTER move rows between the ranges
-        and found.filenode == start.filenode
+        and found.filenodes == {heap.oid: heap.filenode for heap in start.heaps}
         and progress.system_identifier == start.identity.system_identifier
         and progress.timeline == start.identity.timeline
         # the stream would not repair what happened before the gap

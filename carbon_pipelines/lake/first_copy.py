@@ -56,13 +56,8 @@ from carbon_pipelines.lake.state import CopyEdge, TableProgress
 from carbon_pipelines.lake.state import load_progress as load_branch_progress
 from carbon_pipelines.lake.table_creation import create_table
 from carbon_pipelines.source.connection import load_identity, session
-from carbon_pipelines.source.copy import (
-    CtidRange,
-    ExportedSnapshot,
-    load_filenode_as_of,
-    load_relation_as_of,
-    plan_table_ranges,
-)
+from carbon_pipelines.source.copy import ExportedSnapshot, load_relation_as_of
+from carbon_pipelines.source.leaves import load_heaps_as_of, plan_heap_ranges
 from carbon_pipelines.source.relation import SourceRelation
 from carbon_pipelines.source.visibility import emit_marker, wait_until_older_transactions_ended
 from carbon_pipelines.stream.drain import wait_captured
@@ -150,12 +145,12 @@ class FirstCopy:
                 name = (self._spec.source_schema, self._spec.source_table)
                 relation = load_relation_as_of(*as_of, *name)
                 check_identity(relation, self._spec)
-                filenode = load_filenode_as_of(*as_of, relation)
+                heaps = load_heaps_as_of(*as_of, relation)
                 edge = CopyEdge(snapshot.visibility, snapshot.insert_lsn)
-                start = CopyStart(stream, topic, identity, relation, filenode, edge)
+                start = CopyStart(stream, topic, identity, relation, heaps, edge)
                 table, layout = self._prepare_table(relation)
                 table, staged = self._start(table, layout.schema.schema_id, start)
-                reader = RangeReader(*as_of, relation, self._spec)
+                reader = RangeReader(*as_of, relation, heaps, self._spec)
                 table, staged = self._copy_ranges(table, staged, reader, layout)
         self._captured(marker_lsn)
         return self._publish(table, staged, layout)
@@ -192,7 +187,7 @@ class FirstCopy:
         with lake_errors(f"Iceberg table {self._spec.label}"):
             table = discard_branch(self._catalog, table)
         with session(self._dsn) as connection:
-            ranges = plan_table_ranges(connection, start.relation, target_bytes=RANGE_BYTES)
+            ranges = plan_heap_ranges(connection, start.heaps, target_bytes=RANGE_BYTES)
         return table, begin(start, ranges, schema_id)
 
     def _discard(self) -> None:
@@ -208,8 +203,7 @@ class FirstCopy:
         target = file_target(table, layout.schema, layout.spec)
         with ThreadPoolExecutor(READERS) as pool:
             futures = {
-                pool.submit(reader.copy, CtidRange(*staged.ranges[index]), target): index
-                for index in todo
+                pool.submit(reader.copy, staged.ranges[index], target): index for index in todo
             }
             try:
                 for future in as_completed(futures):

@@ -109,6 +109,10 @@ def _reasons(
     if previous is None:
         yield "comes after a shape that the DDL history does not hold"
         return
+    if previous.leaves - relation.leaves:
+        yield "takes partitions away, whose rows go without events"
+    if (relation.leaves - previous.leaves) & relation.filled:
+        yield "attaches partitions that hold rows already"
     if relabelled := _renamed_labels(previous, relation):
         yield f"renames {relabelled} of an enum"
     before = {column.attnum: column for column in previous.columns}

@@ -22,6 +22,7 @@ from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.errors import (
     LakeError,
     LayoutColumnGoneError,
+    PartitionTruncatedError,
     ProtectedColumnMissingError,
     RelationRewrittenError,
     SchemaVersionMissingError,
@@ -39,7 +40,7 @@ from carbon_pipelines.lake.schema_commit import commit_change
 from carbon_pipelines.lake.state import TableProgress
 from carbon_pipelines.source.position import Position
 from carbon_pipelines.source.relation import SourceRelation
-from carbon_pipelines.stream.envelope import UNRECORDED
+from carbon_pipelines.stream.envelope import PARTITION_TRUNCATED, UNRECORDED
 from carbon_pipelines.stream.schemas import load_schema_history
 from carbon_pipelines.stream.topic_state import load_topic_state
 from carbon_pipelines.stream.topics import ddl_topic
@@ -51,6 +52,11 @@ _REFUSALS = (
     LayoutColumnGoneError,
     SourceTableReplacedError,
 )
+_STOPPING = {
+    UNRECORDED: UnrecordedShapeError,
+    PARTITION_TRUNCATED: PartitionTruncatedError,
+}
+"""Versions that events name which no row of the history has: they are never merged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +133,10 @@ class SchemaFollower:
             SchemaVersionMissingError: The DDL topic, just read, lacks it.
         """
         self._refresh()
-        if version == UNRECORDED:
+        if version in _STOPPING:
             before = Position(position.commit_lsn, position.ordinal - 1)
             if self.stop is None or before < self.stop.position:
-                error = UnrecordedShapeError(self._declared.label, str(position))
-                self.stop = Stop(before, error)
+                self.stop = Stop(before, _STOPPING[version](self._declared.label, str(position)))
             return
         if self.stop is None or position <= self.stop.position:
             self._require(version)

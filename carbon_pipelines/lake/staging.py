@@ -10,8 +10,8 @@ the copy.
 """
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass
 from typing import TypeVar
 
 from pyiceberg.catalog import Catalog
@@ -34,6 +34,7 @@ from carbon_pipelines.lake.layout import Layout, plan_layout_updates
 from carbon_pipelines.lake.parking import ended
 from carbon_pipelines.lake.row_delta import FileChanges
 from carbon_pipelines.lake.state import TableProgress, find_carrier, read_progress
+from carbon_pipelines.source.leaves import Piece
 
 BRANCH = "carbon_first_copy"
 """Name of the branch; readers of ``main`` never see it."""
@@ -49,31 +50,31 @@ class StagedCopy:
 
     Attributes:
         progress: Where the stream is to be read from, with the first snapshot's edge.
-        ranges: Page bounds of every range, in order: (first page, page after the last or None).
+        ranges: What every range is made of, in order.
         done: Indexes of the ranges that are on the branch.
         last_through_lsn: The newest snapshot's L; the branch is consistent once past it.
         snapshots: Number of source snapshots that the ranges come from.
-        filenode: pg_class.relfilenode of the file that ``ranges`` are pages of.
+        filenodes: pg_class.relfilenode of the files that ``ranges`` are pages of, by table oid.
         schema_id: Of the Iceberg schema that the files are written with.
     """
 
     progress: TableProgress
-    ranges: Sequence[tuple[int, int | None]]
+    ranges: Sequence[Sequence[Piece]]
     done: frozenset[int]
     last_through_lsn: int
     snapshots: int
-    filenode: int
+    filenodes: Mapping[int, int]
     schema_id: int
 
     def to_properties(self) -> dict[str, str]:
         """The summary properties of a snapshot on the branch."""
         return {
             **self.progress.to_properties(),
-            "carbon.staged_ranges": json.dumps(list(self.ranges)),
+            "carbon.staged_pieces": json.dumps([list(map(astuple, one)) for one in self.ranges]),
             "carbon.staged_done": json.dumps(sorted(self.done)),
             "carbon.staged_last_through": str(self.last_through_lsn),
             "carbon.staged_snapshots": str(self.snapshots),
-            "carbon.staged_filenode": str(self.filenode),
+            "carbon.staged_filenodes": json.dumps(list(self.filenodes.items())),
             "carbon.staged_schema": str(self.schema_id),
         }
 
@@ -86,15 +87,18 @@ def load_staged(table: Table, label: str) -> StagedCopy | None:
         return None
     properties = carrier.summary.additional_properties
     # missing: the branch was merged into already, or its rows cannot be told apart from moved ones
-    if "carbon.staged_filenode" not in properties:
+    if "carbon.staged_filenodes" not in properties:
         return None
     return StagedCopy(
         read_progress(properties, label),
-        [(first, last) for first, last in json.loads(properties["carbon.staged_ranges"])],
+        [
+            [Piece(*piece) for piece in one]
+            for one in json.loads(properties["carbon.staged_pieces"])
+        ],
         frozenset(json.loads(properties["carbon.staged_done"])),
         int(properties["carbon.staged_last_through"]),
         int(properties["carbon.staged_snapshots"]),
-        int(properties["carbon.staged_filenode"]),
+        dict(json.loads(properties["carbon.staged_filenodes"])),
         int(properties["carbon.staged_schema"]),
     )
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 from carbon_pipelines.errors import CarbonPipelinesError
 from carbon_pipelines.quality.canonical import ComparedColumn, text_batch, text_schema
 from carbon_pipelines.source.copy import CtidRange, ExportedSnapshot, read_range
+from carbon_pipelines.source.leaves import load_heaps_as_of
 from carbon_pipelines.source.relation import SourceRelation
 
 SOURCE_TEXT = "source_text"
@@ -26,9 +27,10 @@ def source_batches(
     relation: SourceRelation,
     columns: Sequence[ComparedColumn],
 ) -> Iterator[pa.RecordBatch]:
-    """Every row as ``snapshot`` sees it, as text; one COPY from the first page to the last."""
-    names = [column.name for column in columns]
-    return read_range(dsn, snapshot.snapshot_id, relation, names, CtidRange(0, None), {})
+    """Every row as ``snapshot`` sees it, as text; one COPY of each table that holds some."""
+    names, whole = [column.name for column in columns], CtidRange(0, None)
+    for heap in load_heaps_as_of(dsn, snapshot.snapshot_id, relation):
+        yield from read_range(dsn, snapshot.snapshot_id, heap.relation, names, whole, {})
 
 
 @dataclass(slots=True)

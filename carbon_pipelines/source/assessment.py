@@ -16,13 +16,12 @@ from carbon_pipelines.source.ddl_history import HISTORY_TABLE, TableName, load_h
 from carbon_pipelines.source.preflight import (
     IDENTITIES,
     ServerFacts,
-    TableFacts,
     check_ownership,
     check_senders,
     check_server,
     check_table,
+    lacking_identity,
     load_server_facts,
-    load_table_facts,
     missing_table,
 )
 from carbon_pipelines.source.publication import (
@@ -32,6 +31,7 @@ from carbon_pipelines.source.publication import (
     wanted_publications,
 )
 from carbon_pipelines.source.slot import SlotState, check_slot, no_free_slot, observe_slot
+from carbon_pipelines.source.table_facts import TableFacts, load_table_facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +116,11 @@ def _check_database(
 def missing_identity(
     table: TableSpec, facts: TableFacts
 ) -> KeyMissingError | FullIdentityMissingError:
-    """The error for a table that was never published and has not the identity it needs."""
-    label = f"{table.source_schema}.{table.source_table}"
+    """The error for a table that was never published and has not the identity it needs.
+
+    Of a partitioned table that has it, the first leaf that has not is named.
+    """
+    label, facts = lacking_identity(table, facts)
     if table.is_bag:
         return FullIdentityMissingError(label, replica_identity=IDENTITIES[facts.replica_identity])
     return KeyMissingError(label, replica_identity=IDENTITIES[facts.replica_identity])

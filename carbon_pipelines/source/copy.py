@@ -120,25 +120,6 @@ def load_relation_as_of(dsn: str, snapshot_id: str, schema: str, name: str) -> S
         return load_relation(connection, schema, name)
 
 
-def load_filenode_as_of(dsn: str, snapshot_id: str, relation: SourceRelation) -> int:
-    """The number of the file that holds a relation's pages, as an exported snapshot sees it.
-
-    VACUUM FULL, CLUSTER, TRUNCATE and rewrites give a table another file, and its rows other ctids.
-
-    Raises:
-        RelationRewrittenError: The snapshot does not see the relation.
-    """
-    with session(dsn) as connection:
-        connection.execute(BEGIN)
-        connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot_id)))
-        row = connection.execute(
-            "SELECT relfilenode::bigint FROM pg_class WHERE oid = %s::bigint::oid", (relation.oid,)
-        ).fetchone()
-    if row is None:
-        raise RelationRewrittenError(relation.label, how="was created")
-    return row[0]
-
-
 def plan_ranges(
     pages: int, rows: int, target_bytes: int, *, table_bytes: int | None = None
 ) -> tuple[CtidRange, ...]:

@@ -24,10 +24,10 @@ from carbon_pipelines.source.connection import SourceConnection, describe_sessio
 from carbon_pipelines.source.ddl_triggers import (
     FUNCTION_NAMES,
     FUNCTIONS,
-    TABLES,
     TRIGGER_NAMES,
     TRIGGERS,
 )
+from carbon_pipelines.source.history_tables import TABLES
 from carbon_pipelines.source.relation import (
     SourceRelation,
     history_is_readable,
@@ -43,16 +43,19 @@ SETUP_TAG = "carbon setup"
 _MARK = "carbon_pipelines " + hashlib.sha256((TABLES + FUNCTIONS + TRIGGERS).encode()).hexdigest()
 
 _DIFFERING = """
-SELECT o.oid::bigint, format('%%I.%%I', d ->> 'schema', d ->> 'name'), d -> 'columns', h.columns
+SELECT o.oid::bigint, format('%%I.%%I', d ->> 'schema', d ->> 'name'), d -> 'columns', h.columns,
+       h.leaves IS DISTINCT FROM d -> 'leaves'
   FROM unnest(%(oids)s::oid[]) AS o(oid)
  CROSS JOIN LATERAL carbon.describe_relation(o.oid) AS d
   LEFT JOIN LATERAL (SELECT * FROM carbon.ddl_history r
                       WHERE r.oid = o.oid ORDER BY r.id DESC LIMIT 1) AS h ON true
  WHERE d IS NOT NULL
    AND (o.oid = ANY (%(unseen)s::oid[]) OR h.id IS NULL
-        OR (h.schema, h.name, h.kind, h.replica_identity, h.partition_parent, h.columns, h.comment)
+        OR (h.schema, h.name, h.kind, h.replica_identity, h.partition_parent, h.columns, h.comment,
+            h.leaves)
            IS DISTINCT FROM (d ->> 'schema', d ->> 'name', d ->> 'kind', d ->> 'replica_identity',
-                             (d ->> 'partition_parent')::oid, d -> 'columns', d ->> 'comment'))
+                             (d ->> 'partition_parent')::oid, d -> 'columns', d ->> 'comment',
+                             d -> 'leaves'))
  ORDER BY o.oid
 """
 
@@ -87,9 +90,15 @@ def load_history_state(connection: SourceConnection) -> HistoryState:
         "   AND (SELECT count(*) FROM pg_proc WHERE proname = ANY (%s)"
         "        AND pronamespace = to_regnamespace('carbon')) = %s,"
         " (SELECT count(*) FROM pg_event_trigger"
-        "   WHERE evtname = ANY (%s) AND evtenabled = 'A') = 3,"
+        "   WHERE evtname = ANY (%s) AND evtenabled = 'A') = %s,"
         " (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)",
-        (_MARK, list(FUNCTION_NAMES), len(FUNCTION_NAMES), list(TRIGGER_NAMES)),
+        (
+            _MARK,
+            list(FUNCTION_NAMES),
+            len(FUNCTION_NAMES),
+            list(TRIGGER_NAMES),
+            len(TRIGGER_NAMES),
+        ),
     ).fetchone()
     assert row is not None
     return HistoryState(current=bool(row[0]), triggers=row[1], superuser=row[2])
@@ -186,8 +195,9 @@ def record_shapes(
         except psycopg.errors.UndefinedTable as missing:
             raise TableMissingError(label, location=describe_session(connection)) from missing
     recorded: list[int] = []
-    for oid, _, columns, before in _differing(connection, oids, unseen):
-        rewritten = oid in unseen or before is None or may_have_rewritten(before, columns)
+    for oid, _, columns, before, others in _differing(connection, oids, unseen):
+        # leaves that came or went unseen may have brought rows or taken some
+        rewritten = oid in unseen or others or before is None or may_have_rewritten(before, columns)
         connection.execute(
             "SELECT carbon.record_relation(%s::bigint::oid, %s, %s)", (oid, SETUP_TAG, rewritten)
         )

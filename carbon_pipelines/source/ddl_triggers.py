@@ -1,7 +1,8 @@
-"""The SQL objects behind the DDL history: tables, functions and event triggers in schema carbon.
+"""The SQL behind the DDL history that acts: functions and event triggers in schema carbon.
 
-What belongs here: their text, and nothing that runs it. What does not: installing them and reading
-the history (``ddl_history.py``).
+What belongs here: their text, and nothing that runs it. What does not: the tables that they write
+(``history_tables.py``), what they know of partitions (``leaf_functions.py``), installing them and
+reading the history (``ddl_history.py``).
 
 Invariant: the application's DDL and DML never fail because of us. Each trigger body catches every
 error (a cancelled statement stays cancelled), waits half a second at most for a lock, reads no
@@ -15,8 +16,10 @@ in the place of ours, and with our text settings, so that defaults read the same
 """
 
 from carbon_pipelines.source.description import DESCRIBE, FORMAT_VERSION
+from carbon_pipelines.source.leaf_functions import LEAF_FUNCTION_NAMES, LEAF_FUNCTIONS
 
 FUNCTION_NAMES = (
+    *LEAF_FUNCTION_NAMES,
     "describe_relation",
     "record_relation",
     "demote_keyless_tables",
@@ -24,44 +27,12 @@ FUNCTION_NAMES = (
     "on_sql_drop",
     "on_table_rewrite",
 )
-TRIGGER_NAMES = ("carbon_ddl_command_end", "carbon_sql_drop", "carbon_table_rewrite")
-
-# The version numbers of a history that was dropped and made again must not repeat those that
-# topics and table snapshots hold: the sequence starts at the time in milliseconds.
-TABLES = """
-CREATE SCHEMA IF NOT EXISTS carbon;
-CREATE TABLE IF NOT EXISTS carbon.capture_state (
-  slot_name text PRIMARY KEY,
-  described boolean NOT NULL,  -- the slot has been sent a row for every table
-  settled boolean NOT NULL     -- what ran before the last change of slot or list has ended
-);
-DO $do$ BEGIN
-  IF to_regclass('carbon.ddl_history') IS NULL THEN
-    DROP SEQUENCE IF EXISTS carbon.schema_version;
-    EXECUTE format('CREATE SEQUENCE carbon.schema_version START %s',
-                   (extract(epoch FROM clock_timestamp()) * 1000)::bigint);
-    CREATE TABLE carbon.ddl_history (
-      id bigint PRIMARY KEY DEFAULT nextval('carbon.schema_version'),
-      format_version integer NOT NULL,
-      oid oid NOT NULL,
-      schema text NOT NULL,
-      name text NOT NULL,
-      kind text NOT NULL,
-      replica_identity text NOT NULL,
-      partition_parent oid,
-      columns jsonb NOT NULL,
-      rewritten boolean NOT NULL,
-      command_tag text NOT NULL,
-      recorded_at timestamptz NOT NULL DEFAULT clock_timestamp()
-    );
-    CREATE INDEX ddl_history_oid ON carbon.ddl_history (oid, id);
-    UPDATE carbon.capture_state SET described = false;
-  END IF;
-  ALTER TABLE carbon.ddl_history
-    ADD COLUMN IF NOT EXISTS cast_only boolean NOT NULL DEFAULT false,
-    ADD COLUMN IF NOT EXISTS comment text;
-END $do$;
-"""
+TRIGGER_NAMES = (
+    "carbon_ddl_command_start",
+    "carbon_ddl_command_end",
+    "carbon_sql_drop",
+    "carbon_table_rewrite",
+)
 
 _SETTINGS = """
   SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO,YMD' SET intervalstyle = 'postgres'
@@ -74,21 +45,34 @@ _DESCRIBE_FUNCTION = (
 )
 
 _TRIGGER_FUNCTIONS = r"""
+-- Rows of one partitioned table are recorded by one transaction at a time, so that their order is
+-- that of the commits. One that comes in between waits for nobody: it says "rewritten", because a
+-- copy made from then on has seen both transactions, in whatever order they are sent.
 DROP FUNCTION IF EXISTS carbon.record_relation(oid, text, boolean);
 CREATE OR REPLACE FUNCTION carbon.record_relation(
   relation oid, tag text, rewritten boolean, cast_only boolean DEFAULT false)
-RETURNS bigint LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $f$
+RETURNS bigint LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  in_between boolean := EXISTS (SELECT FROM pg_class c WHERE c.oid = $1 AND c.relkind = 'p')
+                        AND NOT pg_try_advisory_xact_lock(
+                              hashtextextended('carbon partitions of ' || $1, 0));
+  recorded bigint;
+BEGIN
   INSERT INTO carbon.ddl_history (format_version, oid, schema, name, kind, replica_identity,
                                   partition_parent, columns, comment, rewritten, cast_only,
-                                  command_tag)
+                                  command_tag, leaves, filled_leaves)
   SELECT (d ->> 'format_version')::int, $1, d ->> 'schema', d ->> 'name', d ->> 'kind',
          d ->> 'replica_identity', (d ->> 'partition_parent')::oid, d -> 'columns',
-         d ->> 'comment', $3, $4, $2
+         d ->> 'comment', $3 OR in_between, $4, $2, d -> 'leaves',
+         carbon.filled_leaves(d -> 'leaves')
     FROM carbon.describe_relation($1) AS d WHERE d IS NOT NULL
-  RETURNING id $f$;
+  RETURNING id INTO recorded;
+  RETURN recorded;
+END $f$;
 
 -- Takes tables that have lost their replica identity out of the publications of updates, so that
--- the application's UPDATE goes on working, and returns them.
+-- the application's UPDATE goes on working, and returns them. A partitioned table has lost it with
+-- the first of its leaves that has.
 CREATE OR REPLACE FUNCTION carbon.demote_keyless_tables()
 RETURNS SETOF oid LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
@@ -101,13 +85,14 @@ BEGIN
       JOIN pg_class c ON c.oid = r.prrelid
       JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE starts_with(p.pubname, 'carbon_') AND (p.pubupdate OR p.pubdelete)
-       AND c.relkind = 'r' AND c.relreplident <> 'f'
-       AND NOT EXISTS (
-         SELECT 1 FROM pg_index k
-          WHERE k.indrelid = c.oid AND k.indisvalid AND k.indisunique AND k.indimmediate
-            AND k.indpred IS NULL
-            AND CASE c.relreplident WHEN 'd' THEN k.indisprimary WHEN 'i' THEN k.indisreplident
-                ELSE false END)
+       AND EXISTS (
+         SELECT FROM carbon.heaps(c.oid) AS heap JOIN pg_class h ON h.oid = heap
+          WHERE h.relreplident <> 'f' AND NOT EXISTS (
+            SELECT FROM pg_index k
+             WHERE k.indrelid = h.oid AND k.indisvalid AND k.indisunique AND k.indimmediate
+               AND k.indpred IS NULL
+               AND CASE h.relreplident WHEN 'd' THEN k.indisprimary WHEN 'i' THEN k.indisreplident
+                   ELSE false END))
   LOOP
     EXECUTE format('ALTER PUBLICATION %I DROP TABLE ONLY %s', lost.pubname, lost.label);
     BEGIN
@@ -127,6 +112,13 @@ DECLARE
   rewritten text[];
   casts text[];
 BEGIN
+  -- Of what is created, only a partition changes a table that is there.
+  IF tg_tag IN ('CREATE TABLE', 'CREATE SCHEMA') AND NOT EXISTS (
+    SELECT FROM pg_event_trigger_ddl_commands() c JOIN pg_class r ON r.oid = c.objid
+     WHERE c.classid = 'pg_class'::regclass AND r.relispartition AND r.relkind IN ('r', 'p'))
+  THEN
+    RETURN;
+  END IF;
   BEGIN
     demoted := ARRAY(SELECT carbon.demote_keyless_tables());
   EXCEPTION WHEN OTHERS THEN
@@ -136,10 +128,9 @@ BEGIN
     rewritten := string_to_array(current_setting('carbon.rewritten', true), ',');
     casts := string_to_array(current_setting('carbon.casts', true), ',');
     PERFORM set_config('carbon.rewritten', '', true), set_config('carbon.casts', '', true);
-    -- An ALTER on a parent reports the parent alone, one on a schema or a type those alone.
-    PERFORM carbon.record_relation(published.oid, tg_tag,
-                                    coalesce(published.oid::text = ANY (rewritten), false),
-                                    coalesce(published.oid::text = ANY (casts), false))
+    -- An ALTER on a parent reports the parent alone, one on a schema or a type those alone. A
+    -- partition that comes or is divided anew, or is rewritten, changes the published table above.
+    PERFORM carbon.record_relation(published.oid, tg_tag, published.anew, published.by_cast)
        FROM (
       WITH RECURSIVE command AS (SELECT c.classid, c.objid FROM pg_event_trigger_ddl_commands() c),
       type(oid) AS (
@@ -159,10 +150,19 @@ BEGIN
          UNION SELECT unnest(rewritten)::oid)
         UNION
         SELECT i.inhrelid FROM relation JOIN pg_inherits i ON i.inhparent = relation.oid)
-      SELECT DISTINCT relation.oid
-        FROM relation JOIN pg_publication_rel r ON r.prrelid = relation.oid
+      SELECT r.prrelid AS oid,
+             bool_or(coalesce(relation.oid::text = ANY (rewritten), false)) AS anew,
+             bool_or(coalesce(relation.oid::text = ANY (casts), false)) AS by_cast
+        FROM relation JOIN pg_class c ON c.oid = relation.oid
+       CROSS JOIN LATERAL (
+         SELECT relation.oid
+         UNION SELECT a.relid::oid FROM pg_partition_ancestors(relation.oid) AS a
+                WHERE c.relkind = 'p' OR starts_with(tg_tag, 'CREATE')
+                   OR relation.oid::text = ANY (rewritten)) AS owner(oid)
+        JOIN pg_publication_rel r ON r.prrelid = owner.oid
         JOIN pg_publication p ON p.oid = r.prpubid
-       WHERE starts_with(p.pubname, 'carbon_')) AS published;
+       WHERE starts_with(p.pubname, 'carbon_')
+       GROUP BY r.prrelid) AS published;
   EXCEPTION WHEN OTHERS THEN
     RAISE LOG 'carbon: % was not recorded: %', tg_tag, SQLERRM;
   END;
@@ -173,10 +173,12 @@ CREATE OR REPLACE FUNCTION carbon.on_sql_drop()
 RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER{settings} AS $f$
 DECLARE
   demoted oid[];
+  leaves text := coalesce(current_setting('carbon.leaves', true), '');
 BEGIN
   IF tg_tag = 'ALTER TABLE' THEN
     RETURN;
   END IF;
+  PERFORM set_config('carbon.leaves', '', true);
   BEGIN
     IF NOT EXISTS (
       SELECT 1 FROM pg_event_trigger_dropped_objects() WHERE NOT is_temporary
@@ -197,9 +199,28 @@ BEGIN
       JOIN pg_event_trigger_dropped_objects() p
         ON p.object_type = 'publication relation' AND starts_with(p.address_args[1], 'carbon_')
        AND p.address_names = ARRAY[t.schema_name, t.object_name]
+     WHERE t.object_type = 'table'
+     UNION
+    SELECT {format_version}, t.objid, t.schema_name, t.object_name, 'r', 'n', '[]'::jsonb, false,
+           tg_tag
+      FROM pg_event_trigger_dropped_objects() t
+      JOIN carbon.noted_leaves(leaves) AS noted ON noted.leaf = t.objid
      WHERE t.object_type = 'table';
     PERFORM carbon.record_relation(altered.oid, tg_tag, false)
        FROM (SELECT unnest(demoted) AS oid
+             UNION SELECT noted.root
+                     FROM pg_event_trigger_dropped_objects() t
+                     JOIN carbon.noted_leaves(leaves) AS noted ON noted.leaf = t.objid
+                    WHERE t.object_type = 'table'
+             -- leaves that an old snapshot does not show were not noted
+             UNION SELECT r.prrelid
+                     FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid
+                     JOIN pg_class c ON c.oid = r.prrelid AND c.relkind = 'p'
+                    WHERE starts_with(p.pubname, 'carbon_')
+                      AND (leaves = '' OR current_setting('transaction_isolation')
+                                          <> 'read committed')
+                      AND EXISTS (SELECT FROM pg_event_trigger_dropped_objects() t
+                                   WHERE t.object_type = 'table' AND NOT t.is_temporary)
              UNION SELECT d.objid FROM pg_event_trigger_dropped_objects() d
                      JOIN pg_publication_rel r ON r.prrelid = d.objid
                      JOIN pg_publication p ON p.oid = r.prpubid
@@ -240,20 +261,26 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA carbon FROM PUBLIC;
 """
 
 TRIGGERS = """
+DROP EVENT TRIGGER IF EXISTS carbon_ddl_command_start;
+CREATE EVENT TRIGGER carbon_ddl_command_start ON ddl_command_start
+  WHEN TAG IN ('DROP TABLE', 'DROP SCHEMA', 'DROP OWNED')
+  EXECUTE FUNCTION carbon.on_ddl_command_start();
 DROP EVENT TRIGGER IF EXISTS carbon_ddl_command_end;
 CREATE EVENT TRIGGER carbon_ddl_command_end ON ddl_command_end
-  WHEN TAG IN ('ALTER TABLE', 'ALTER SCHEMA', 'ALTER TYPE', 'ALTER DOMAIN', 'COMMENT')
+  WHEN TAG IN ('ALTER TABLE', 'ALTER SCHEMA', 'ALTER TYPE', 'ALTER DOMAIN', 'COMMENT',
+               'CREATE TABLE', 'CREATE SCHEMA')
   EXECUTE FUNCTION carbon.on_ddl_command_end();
 DROP EVENT TRIGGER IF EXISTS carbon_sql_drop;
 CREATE EVENT TRIGGER carbon_sql_drop ON sql_drop EXECUTE FUNCTION carbon.on_sql_drop();
 DROP EVENT TRIGGER IF EXISTS carbon_table_rewrite;
 CREATE EVENT TRIGGER carbon_table_rewrite ON table_rewrite
   EXECUTE FUNCTION carbon.on_table_rewrite();
+ALTER EVENT TRIGGER carbon_ddl_command_start ENABLE ALWAYS;
 ALTER EVENT TRIGGER carbon_ddl_command_end ENABLE ALWAYS;
 ALTER EVENT TRIGGER carbon_sql_drop ENABLE ALWAYS;
 ALTER EVENT TRIGGER carbon_table_rewrite ENABLE ALWAYS;
 """
 
-FUNCTIONS = _DESCRIBE_FUNCTION + _TRIGGER_FUNCTIONS.replace("{settings}", _SETTINGS).replace(
-    "{format_version}", str(FORMAT_VERSION)
-)
+FUNCTIONS = _DESCRIBE_FUNCTION + (LEAF_FUNCTIONS + _TRIGGER_FUNCTIONS).replace(
+    "{settings}", _SETTINGS
+).replace("{format_version}", str(FORMAT_VERSION))

@@ -1,10 +1,10 @@
 """What has to be true of a server and its tables before anything of ours is created there.
 
-What belongs here: facts, and pure checks of them, each with an error of its own. What does not: the
-checks of the slot (``slot.py``), and doing anything.
+What belongs here: facts of the server, and pure checks, each with an error of its own. What does
+not: facts of tables (``table_facts.py``), the checks of the slot (``slot.py``), doing anything.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from carbon_pipelines.catalog.table import TableSpec
@@ -12,7 +12,7 @@ from carbon_pipelines.errors import (
     GeneratedKeyError,
     KeyMismatchError,
     NoFreeSenderError,
-    PartitionedTableError,
+    PartitionDeclaredError,
     SourcePrivilegeError,
     SourceServerError,
     TableKindError,
@@ -21,6 +21,7 @@ from carbon_pipelines.errors import (
 )
 from carbon_pipelines.source.connection import SourceConnection, describe_session
 from carbon_pipelines.source.ddl_history import TableName, load_renamed_to
+from carbon_pipelines.source.table_facts import TableFacts
 
 OLDEST_VERSION, NEWEST_VERSION = 15, 18
 
@@ -32,6 +33,7 @@ _KINDS = {
     "c": "a composite type",
 }
 _PERSISTENCE = {"u": "an unlogged table", "t": "a temporary table"}
+_PARTITION_OF = " (a partition of "
 IDENTITIES = {"d": "DEFAULT", "i": "USING INDEX", "f": "FULL", "n": "NOTHING"}
 
 
@@ -53,31 +55,6 @@ class ServerFacts:
     senders_used: int
 
 
-@dataclass(frozen=True, slots=True)
-class TableFacts:
-    """A relation of a declared table's name.
-
-    Attributes:
-        owned: Whether our role owns it, which ALTER PUBLICATION ADD TABLE asks for.
-        unreadable: Columns that our role may not SELECT.
-        row_security: Whether policies hide rows from our role.
-        identity: Columns of the replica identity's index; none for FULL and NOTHING.
-        keys: Column sets of all unique, valid, immediate indexes over columns that are never NULL.
-        unpublished: Generated columns that this server does not send.
-    """
-
-    oid: int
-    kind: str
-    persistence: str
-    owned: bool
-    unreadable: tuple[str, ...]
-    row_security: bool
-    replica_identity: str
-    identity: tuple[str, ...]
-    keys: tuple[frozenset[str], ...]
-    unpublished: tuple[str, ...]
-
-
 def load_server_facts(connection: SourceConnection) -> ServerFacts:
     """Read the facts that ``check_server`` judges."""
     row = connection.execute(
@@ -97,64 +74,6 @@ def load_server_facts(connection: SourceConnection) -> ServerFacts:
     assert row is not None
     info = connection.info
     return ServerFacts(describe_session(connection), info.user, info.server_version, *row)
-
-
-def load_table_facts(
-    connection: SourceConnection, names: Iterable[TableName]
-) -> dict[TableName, TableFacts]:
-    """Read the facts of those of the named relations that exist."""
-    pairs = list(names)
-    rows = connection.execute(
-        """
-        SELECT n.nspname, c.relname, c.oid::bigint, c.relkind, c.relpersistence,
-               pg_has_role(c.relowner, 'USAGE'),
-               ARRAY(SELECT a.attname::text FROM pg_attribute a
-                      WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-                        AND NOT (has_schema_privilege(n.oid, 'USAGE')
-                                 AND has_column_privilege(c.oid, a.attnum, 'SELECT'))
-                      ORDER BY a.attnum),
-               row_security_active(c.oid), c.relreplident,
-               (SELECT coalesce(jsonb_agg(jsonb_build_array(
-                   CASE c.relreplident WHEN 'd' THEN k.indisprimary WHEN 'i' THEN k.indisreplident
-                        ELSE false END, columns.names, columns.never_null)), '[]')
-                  FROM pg_index k CROSS JOIN LATERAL (
-                    SELECT array_agg(a.attname ORDER BY key.place) AS names,
-                           bool_and(coalesce(a.attnotnull, false)) AS never_null
-                      FROM unnest(k.indkey[0:k.indnkeyatts - 1])
-                           WITH ORDINALITY AS key(attnum, place)
-                      LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = key.attnum
-                  ) AS columns
-                 WHERE k.indrelid = c.oid AND k.indisvalid AND k.indisunique AND k.indimmediate
-                   AND k.indpred IS NULL),
-               ARRAY(SELECT a.attname::text FROM pg_attribute a
-                      WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-                        AND a.attgenerated <> '' AND NOT (a.attgenerated = 's'
-                        AND current_setting('server_version_num')::int >= 180000)
-                      ORDER BY a.attnum)
-          FROM unnest(%s::text[], %s::text[]) AS wanted(schema, name)
-          JOIN pg_namespace n ON n.nspname = wanted.schema
-          JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.name
-        """,
-        ([schema for schema, _ in pairs], [name for _, name in pairs]),
-    ).fetchall()
-    return {
-        (schema, name): TableFacts(
-            oid=oid,
-            kind=kind,
-            persistence=persistence,
-            owned=owned,
-            unreadable=tuple(unreadable),
-            row_security=row_security,
-            replica_identity=replica_identity,
-            identity=next((tuple(columns) for identity, columns, _ in indexes if identity), ()),
-            keys=tuple(frozenset(columns) for _, columns, never_null in indexes if never_null),
-            unpublished=tuple(unpublished),
-        )
-        for (
-            schema, name, oid, kind, persistence, owned, unreadable, row_security,
-            replica_identity, indexes, unpublished,
-        ) in rows
-    }  # fmt: skip
 
 
 def check_server(server: ServerFacts) -> None:
@@ -240,15 +159,24 @@ def check_table(table: TableSpec, facts: TableFacts, server: ServerFacts) -> boo
         another one: whether that is an error depends on what was published before.
 
     Raises:
-        TableKindError: It is not an ordinary, logged table.
+        TableKindError: It or one of its partitions is not an ordinary, logged table.
+        PartitionDeclaredError: It is a partition of another declared table.
         SourcePrivilegeError: Our role cannot read all of its rows and columns.
         KeyMismatchError: The declared key is not what PostgreSQL identifies its rows by.
         GeneratedKeyError: A key column is never sent.
     """
     label = f"{table.source_schema}.{table.source_table}"
-    if facts.kind == "p":
-        raise PartitionedTableError(label)
-    if facts.kind != "r" or facts.persistence != "p":
+    if facts.declared_above is not None:
+        raise PartitionDeclaredError(label, facts.declared_above)
+    # changes come from the leaves, and rows are told apart by what is unique in all of them
+    checked = [_check_heap(label, table, facts, server)]
+    for leaf, its_facts in facts.leaves.items():
+        checked.append(_check_heap(_leaf_label(leaf, label), table, its_facts, server))
+    return all(checked)
+
+
+def _check_heap(label: str, table: TableSpec, facts: TableFacts, server: ServerFacts) -> bool:
+    if facts.kind not in "rp" or facts.persistence != "p":
         kind = _KINDS.get(facts.kind) or _PERSISTENCE.get(facts.persistence) or facts.kind
         raise TableKindError(label, kind=kind)
     _check_readable(label, table, facts, server)
@@ -270,14 +198,32 @@ def check_table(table: TableSpec, facts: TableFacts, server: ServerFacts) -> boo
     return True
 
 
+def _leaf_label(leaf: str, root: str) -> str:
+    return f"{leaf}{_PARTITION_OF}{root})"
+
+
+def lacking_identity(table: TableSpec, facts: TableFacts) -> tuple[str, TableFacts]:
+    """Label and facts of what has not the identity that a mirror needs.
+
+    That is the table itself, or the first of its leaves that has not if the table has it.
+    """
+    label = f"{table.source_schema}.{table.source_table}"
+    named = [(label, facts), *((_leaf_label(leaf, label), f) for leaf, f in facts.leaves.items())]
+    for one, found in named:
+        if found.replica_identity != "f" and (table.is_bag or not found.identity):
+            return one, found
+    return label, facts
+
+
 def _check_readable(label: str, table: TableSpec, facts: TableFacts, server: ServerFacts) -> None:
     unreadable = [name for name in facts.unreadable if name not in table.dropped_columns]
     if unreadable:
+        relation = label.partition(_PARTITION_OF)[0]
         raise SourcePrivilegeError(
             server.role,
             what=f"read {', '.join(unreadable)} of {label}",
-            remedy=f'Its owner has to run: GRANT SELECT ON {label} TO "{server.role}", and GRANT '
-            "USAGE on its schema.",
+            remedy=f'Its owner has to run: GRANT SELECT ON {relation} TO "{server.role}", and '
+            "GRANT USAGE on its schema.",
         )
     if facts.row_security:
         raise SourcePrivilegeError(

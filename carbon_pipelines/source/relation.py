@@ -93,6 +93,9 @@ class SourceRelation:
             18 every generated one.
         cast_only: It rewrote them for a new type alone, and had no USING.
         comment: The owner's description of the table.
+        leaves: Oids of the tables that hold the rows of a partitioned one.
+        filled: Those of them that the DDL had for itself alone and that were not empty then: rows
+            of one that it attached came without events.
     """
 
     oid: int
@@ -106,6 +109,8 @@ class SourceRelation:
     unsent: tuple[SourceColumn, ...] = ()
     cast_only: bool = False
     comment: str | None = None
+    leaves: frozenset[int] = frozenset()
+    filled: frozenset[int] = frozenset()
 
     @property
     def label(self) -> str:
@@ -161,9 +166,10 @@ def load_relation(connection: SourceConnection, schema: str, name: str) -> Sourc
         raise TableMissingError(label, location=describe_session(connection))
     relation = relation_from_history(row[0])
     recorded = load_recorded(connection, relation.oid)
-    if recorded and replace(recorded, version=0, rewritten=False, cast_only=False) == relation:
-        return recorded
-    return relation
+    if recorded is None:
+        return relation
+    shape = replace(recorded, version=0, rewritten=False, cast_only=False, filled=frozenset())
+    return recorded if shape == relation else relation
 
 
 def load_recorded(connection: SourceConnection, oid: int) -> SourceRelation | None:
@@ -190,8 +196,8 @@ def relation_from_history(document: Mapping[str, Any]) -> SourceRelation:
     """Build a relation from a row of carbon.ddl_history.
 
     Args:
-        document: The row's columns by name, as in an envelope's ``after``; ``columns`` is a list or
-            the JSON text of one. A description that is not recorded yet has no ``id``.
+        document: The row's columns by name, as in an envelope's ``after``; a list may be the JSON
+            text of one. A description that is not recorded yet has no ``id``.
 
     Raises:
         ValueError: The row has another format version.
@@ -202,9 +208,7 @@ def relation_from_history(document: Mapping[str, Any]) -> SourceRelation:
             f"and this release reads version {FORMAT_VERSION}"
         )
         raise ValueError(reason)
-    columns = document["columns"]
-    if isinstance(columns, str):
-        columns = json.loads(columns)
+    columns = _parsed(document["columns"])
     return SourceRelation(
         oid=int(document["oid"]),
         schema=document["schema"],
@@ -217,7 +221,13 @@ def relation_from_history(document: Mapping[str, Any]) -> SourceRelation:
         unsent=tuple(_column(column) for column in columns if not column["published"]),
         cast_only=bool(document.get("cast_only")),
         comment=document.get("comment"),
+        leaves=frozenset(_parsed(document.get("leaves")) or ()),
+        filled=frozenset(_parsed(document.get("filled_leaves")) or ()),
     )
+
+
+def _parsed(value: Any) -> Any:
+    return json.loads(value) if isinstance(value, str) else value
 
 
 def _column(document: Mapping[str, Any]) -> SourceColumn:

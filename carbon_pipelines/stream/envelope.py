@@ -29,6 +29,9 @@ _SEPARATOR = "\x1f"
 
 UNRECORDED = 0
 """The ``schema_version`` of events whose columns no row of carbon.ddl_history describes."""
+PARTITION_TRUNCATED = -1
+"""That of a message, ``op`` m: some partitions of a table were truncated, and rows of theirs went
+without an event for each."""
 
 Row = list[bytes]
 """What stands between the braces, in pieces: name, value, name, value, for every column."""
@@ -71,7 +74,8 @@ class RelationEncoder:
 
     __slots__ = (
         *("changed", "created", "deleted", "key_of", "missing_in_old_key", "moved"),
-        *("read_row", "relation", "sealed", "target", "truncated", "version"),
+        *("of_leaf", "part_truncated", "read_row", "relation", "sealed", "target", "truncated"),
+        *("version",),
     )
 
     def __init__(
@@ -81,6 +85,7 @@ class RelationEncoder:
         target: Target,
         known: SourceRelation | None,
         *,
+        of_leaf: bool = False,
         generation: int = 0,
     ) -> None:
         """Compile.
@@ -90,10 +95,12 @@ class RelationEncoder:
             relation: The columns that rows have from now on.
             target: Where events go.
             known: The relation's newest row of the DDL history, which tells what types are made of.
+            of_leaf: The relation is a leaf of the table that ``known`` describes: it may have the
+                same columns in another order.
             generation: How many gaps lie before the events, for ``source.generation``.
         """
-        self.relation, self.target = relation, target
-        version = _version(relation, known)
+        self.relation, self.target, self.of_leaf = relation, target, of_leaf
+        version = _version(relation, known, in_any_order=of_leaf)
         names = sent = frozenset(column.name for column in relation.columns)
         if known is not None and version != UNRECORDED:
             names |= known.column_names  # a generated column may never be sent
@@ -111,6 +118,8 @@ class RelationEncoder:
         self.moved = _template(b"u", b"%b", b"{%b}", source)
         self.deleted = _template(b"d", b"%b", NULL, source)
         self.truncated = _template(b"t", NULL, NULL, source)
+        source = _source_template(database, relation, PARTITION_TRUNCATED, generation)
+        self.part_truncated = _template(b"m", NULL, NULL, source)
 
     def fill_unchanged(
         self, row: Row, old_row: Row, unchanged: Sequence[int], *, old_is_whole: bool
@@ -153,12 +162,14 @@ class RelationEncoder:
         return b',"unchanged":%b' % string(_SEPARATOR.join(names).encode()) if names else b""
 
 
-def _version(relation: Relation, known: SourceRelation | None) -> int:
+def _version(relation: Relation, known: SourceRelation | None, *, in_any_order: bool) -> int:
     """The recorded shape that rows have, if it is recorded: a DDL may not have been."""
     if known is None:
         return UNRECORDED
     recorded = [(column.name, column.type.oid) for column in known.columns]
     sent = [(column.name, column.type_oid) for column in relation.columns]
+    if in_any_order:
+        return known.version if sorted(sent) == sorted(recorded) else UNRECORDED
     return known.version if sent == recorded else UNRECORDED
 
 

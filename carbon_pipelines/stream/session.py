@@ -27,9 +27,11 @@ import psycopg
 from carbon_pipelines.catalog.database import DatabaseSpec
 from carbon_pipelines.embedded.endpoints import Endpoints
 from carbon_pipelines.errors import CaptureOutdatedError, SourceUnreachableError
-from carbon_pipelines.source.connection import connect
+from carbon_pipelines.source.connection import connect, session
+from carbon_pipelines.source.leaves import load_ancestors
 from carbon_pipelines.source.position import Position
 from carbon_pipelines.stream.envelope import Target
+from carbon_pipelines.stream.partitions import Ancestors
 from carbon_pipelines.stream.pgoutput import Relation, decode_keepalive
 from carbon_pipelines.stream.producer import TransactionalProducer
 from carbon_pipelines.stream.progress import Progress
@@ -125,6 +127,7 @@ class Session:
             self._producer.send,
             resume_after=self._committed.position,
             on_ignored=self._refuse_if_captured,
+            load_ancestors=self._load_ancestors,
             generation=self._committed.generation,
         )
         self._received, self._reply_requested = self._committed.end_lsn, False
@@ -227,6 +230,10 @@ class Session:
         if topic_exists(self._bootstrap, topic):
             label = f"{relation.schema}.{relation.name}"
             raise CaptureOutdatedError(self._database.name, label, topic)
+
+    def _load_ancestors(self, oid: int) -> Ancestors:
+        with session(self._dsn) as connection:
+            return load_ancestors(connection, oid)
 
     def _captured(self, started: float) -> Captured:
         return Captured(

@@ -9,17 +9,22 @@ the bytes of the stream alone, never from declarations or from what was skipped,
 counts as the run before it did: one for each insert, delete, logical message and truncated
 relation, one for an update, and two for an update that brings an old row, whether or not its key
 turns out to have changed (the first is then the delete of the old key).
+
+Of a partitioned table PostgreSQL sends the leaves. Their events are those of the table that is
+declared; a TRUNCATE is one of that table only if it names every leaf, and else a message.
 """
 
 import json
 import struct
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from carbon_pipelines.errors import UndecodableChangeError, UnkeyedChangeError
 from carbon_pipelines.source.position import Position, format_lsn
 from carbon_pipelines.source.relation import SourceRelation, relation_from_history
 from carbon_pipelines.stream.envelope import RelationEncoder, Target
+from carbon_pipelines.stream.partitions import Ancestors, Partitions
 from carbon_pipelines.stream.pgoutput import (
     BODY,
     Relation,
@@ -57,6 +62,7 @@ class Translator:
         *,
         resume_after: Position,
         on_ignored: Callable[[Relation], None],
+        load_ancestors: Callable[[int], Ancestors] = lambda _: (),
         generation: int = 0,
     ) -> None:
         """Begin before the first message.
@@ -69,12 +75,15 @@ class Translator:
             produce: Where events go.
             resume_after: Kafka holds everything up to and including this position.
             on_ignored: Called before the first row of a relation without a target is ignored.
+            load_ancestors: What a relation is a partition of now, asked for where no row of the DDL
+                history tells.
             generation: How many gaps lie before the stream.
         """
         self.commit_lsn, self.ordinal, self.end_lsn = 0, 0, 0
         self.in_transaction, self.events, self.transactions = False, 0, 0
         self._slot, self._database, self._targets = slot, database, targets
         self._versions, self._produce, self._resume_after = versions, produce, resume_after
+        self._partitions = Partitions(versions, targets, load_ancestors)
         self._relations: dict[bytes, Relation] = {}
         self._encoders: dict[bytes, RelationEncoder | None] = {}
         self._passed, self._on_ignored = resume_after, on_ignored
@@ -208,13 +217,17 @@ class Translator:
         return row, encoder.old_image(row, is_whole=kind == _OLD_ROW), end
 
     def _truncate(self, message: bytes) -> None:
-        for oid in decode_truncate(message, BODY + 1).relation_oids:
+        oids = decode_truncate(message, BODY + 1).relation_oids
+        encoders = [self._encoders[oid.to_bytes(4, "big")] for oid in oids]
+        last = {one.target.topic: oid for oid, one in zip(oids, encoders, strict=True) if one}
+        for oid, encoder in zip(oids, encoders, strict=True):
             self.ordinal += 1
-            encoder = self._encoders[oid.to_bytes(4, "big")]
             if self.ordinal <= self._skip or encoder is None:
                 self._ignore_rows(oid.to_bytes(4, "big"))
-            else:
-                self._emit(encoder, encoder.truncated, (), message, None)
+            elif last[encoder.target.topic] == oid:
+                whole = not encoder.of_leaf or self._partitions.empties(oid, oids)
+                template = encoder.truncated if whole else encoder.part_truncated
+                self._emit(encoder, template, (), message, None)
 
     def _ignore_rows(self, oid: bytes) -> None:
         """Tell of the first row that is ignored of a relation; skipped ones are not ignored."""
@@ -234,19 +247,27 @@ class Translator:
         self._encoders[oid] = self._compile(relation)
 
     def _compile(self, relation: Relation) -> RelationEncoder | None:
-        target = self._targets.get((relation.schema, relation.name))
-        if target is None:
-            return None
         known = self._versions.get(relation.oid)
-        return RelationEncoder(self._database, relation, target, known, generation=self._generation)
+        target, of_leaf = self._targets.get((relation.schema, relation.name)), False
+        if target is None:
+            root = self._partitions.find(relation.oid)
+            if root is None:
+                return None
+            known, target, of_leaf = root.known, self._targets[root.name], True
+            relation = replace(relation, schema=root.name[0], name=root.name[1])
+        generation = self._generation
+        return RelationEncoder(
+            self._database, relation, target, known, of_leaf=of_leaf, generation=generation
+        )
 
     def _learn(self, history_row: Mapping[str, Any]) -> None:
         """Events of the relation that a row of the DDL history describes refer to it from now."""
         known = relation_from_history(history_row)
         self._versions[known.oid] = known
-        oid = known.oid.to_bytes(4, "big")
-        if oid in self._relations:
-            self._encoders[oid] = self._compile(self._relations[oid])
+        for each in (known.oid, *self._partitions.learn(known)):
+            oid = each.to_bytes(4, "big")
+            if oid in self._relations:
+                self._encoders[oid] = self._compile(self._relations[oid])
 
     def _emit(
         self,
@@ -257,15 +278,9 @@ class Translator:
         key: bytes | None,
         unchanged: Sequence[int] = (),
     ) -> bytes:
-        value = template % (
-            *rows,
-            self._xid,
-            wal_start(message),
-            self.commit_lsn,
-            self.ordinal,
-            encoder.unchanged_field(unchanged) if unchanged else b"",
-            self._committed_at_ms,
-        )
+        place = (self._xid, wal_start(message), self.commit_lsn, self.ordinal)
+        more = encoder.unchanged_field(unchanged) if unchanged else b""
+        value = template % (*rows, *place, more, self._committed_at_ms)
         self._produce(encoder.target.topic, value, key)
         self.events += 1
         return value

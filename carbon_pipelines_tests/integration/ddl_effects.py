@@ -6,6 +6,11 @@ not: running them (``test_ddl_followed.py`` and ``test_ddl_recopied.py`` hold ev
 
 import re
 
+from carbon_pipelines_tests.integration.partition_effects import (
+    FOLLOWED_PARTITIONS,
+    RECOPIED_PARTITIONS,
+)
+
 FOLLOWED_TABLE = (
     "CREATE TABLE t (id int PRIMARY KEY, a int, b text, r real, d numeric(8, 2), v varchar(9),"
     " doc text)",
@@ -211,9 +216,27 @@ def describe() -> str:
         effect = "filled" if filled else "followed"
         lines.append(f"| {_shown(statements)} | {effect} in place | {SEEN[name]} |")
     old_rows = "the old rows until the copy is whole, then the new ones"
+    copied = "copied anew, or parked with `on_rewrite: park`"
     lines += [
-        f"| {_shown(statements)} | copied anew, or parked with `on_rewrite: park` | {old_rows} |"
-        for statements in RECOPIED.values()
+        f"| {_shown(statements)} | {copied} | {old_rows} |" for statements in RECOPIED.values()
+    ]
+    lines += [
+        "",
+        "## Partitions",
+        "",
+        "A partitioned table `t` is one table of the lake ([source](source.md)).",
+        "",
+        "| statement | effect | what readers see |",
+        "|---|---|---|",
+        *(
+            f"| {shown} | followed in place | {seen} |"
+            for seen, statements in FOLLOWED_PARTITIONS.items()
+            if (shown := _shown(statements))
+        ),
+        *(
+            f"| {_shown(statements)} | {copied} | {old_rows} |"
+            for statements in RECOPIED_PARTITIONS.values()
+        ),
     ]
     return "\n".join(lines) + "\n"
 

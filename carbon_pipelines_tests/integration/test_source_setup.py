@@ -286,12 +286,6 @@ def test_a_table_under_an_exclusive_lock_is_not_waited_for_forever(database, mon
             errors.KeyMismatchError,
             "nothing unique",
         ),
-        (
-            ("CREATE TABLE trade (id int PRIMARY KEY) PARTITION BY RANGE (id)",),
-            TRADE,
-            errors.PartitionedTableError,
-            "this release does not capture",
-        ),
         (("CREATE VIEW trade AS SELECT 1 AS id",), TRADE, errors.TableKindError, "a view"),
         (
             ("CREATE UNLOGGED TABLE trade (id int PRIMARY KEY)",),

@@ -6,7 +6,7 @@ import pytest
 from carbon_pipelines.lake.copy_start import CopyStart, begin, can_resume
 from carbon_pipelines.lake.state import CopyEdge
 from carbon_pipelines.source.connection import SourceIdentity
-from carbon_pipelines.source.copy import CtidRange
+from carbon_pipelines.source.leaves import Heap, Piece
 from carbon_pipelines.source.position import Position
 from carbon_pipelines.source.visibility import Visibility
 from carbon_pipelines.stream.progress import Gap, Progress
@@ -19,12 +19,14 @@ START = CopyStart(
     TopicState("cdc.market.public.t", "topic", "cluster", 0, 9),
     SourceIdentity("7000", 1, 5),
     SHAPE,
-    16999,
+    [Heap(SHAPE, 16999)],
     CopyEdge(Visibility.parse("10:10:"), 4711),
 )
 SPEC = table_spec(["id"])
+RANGES = [[Piece(16384, 0, 12)], [Piece(16384, 12, None)]]
 HALF = replace(
-    begin(START, [CtidRange(0, 12), CtidRange(12, None)], schema_id=3), done=frozenset({0})
+    begin(START, [[Piece(16384, 0, 12)], [Piece(16384, 12, None)]], schema_id=3),
+    done=frozenset({0}),
 )
 MOVED_TO_ANOTHER_SERVER = SourceIdentity("7001", 1, 5)
 FAILED_OVER = SourceIdentity("7000", 2, 5)
@@ -45,7 +47,8 @@ def test_a_copy_of_what_is_still_there_is_resumed() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"filenode": 17000},
+        {"heaps": [Heap(SHAPE, 17000)]},
+        {"heaps": [Heap(SHAPE, 16999), Heap(replace(SHAPE, oid=1), 17000)]},
         {"relation": replace(SHAPE, oid=1)},
         {"relation": replace(SHAPE, version=2)},
         {"identity": MOVED_TO_ANOTHER_SERVER},
@@ -77,7 +80,7 @@ def test_a_copy_into_another_shape_begins_again(facts: dict[str, Any]) -> None:
 def test_a_copy_stands_at_the_server_that_it_read_and_where_kafka_stood() -> None:
     start = replace(START, identity=FAILED_OVER)
 
-    progress = begin(start, [CtidRange(0, None)], schema_id=3).progress
+    progress = begin(start, [[Piece(16384, 0, None)]], schema_id=3).progress
 
     assert (progress.position, progress.next_offset) == (Position(90, 1), 9)
     assert (progress.system_identifier, progress.timeline) == ("7000", 2)

@@ -9,10 +9,12 @@ from carbon_pipelines.lake.commit import commit_files
 from carbon_pipelines.lake.first_copy import FirstCopied, FirstCopy
 from carbon_pipelines.lake.row_delta import FileChanges
 from carbon_pipelines.lake.staging import BRANCH, StagedCopy, load_staged
+from carbon_pipelines.source.leaves import Piece
 from carbon_pipelines_tests.lake.local_lake import START, LocalLake
 
+RANGES = [[Piece(16384, 0, 12)], [Piece(16384, 12, None)]]
 COLUMNS = {"id": "int8", "name": "text"}
-HALF = StagedCopy(START, [(0, 12), (12, None)], frozenset({0}), 4711, 1, 16999, 0)
+HALF = StagedCopy(START, RANGES, frozenset({0}), 4711, 1, {16384: 16999}, 0)
 
 
 class Nowhere:

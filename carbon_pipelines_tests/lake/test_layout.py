@@ -15,9 +15,11 @@ from carbon_pipelines.lake.evolution import arrow_schema
 from carbon_pipelines.lake.layout import stage_layout
 from carbon_pipelines.lake.partitions import PartitionedWriter, file_target
 from carbon_pipelines.lake.staging import StagedCopy, publish, stage_files
+from carbon_pipelines.source.leaves import Piece
 from carbon_pipelines.source.relation import SourceRelation
 from carbon_pipelines_tests.lake.local_lake import START, LocalLake, relation, table_spec
 
+RANGES = [[Piece(16384, 0, None)]]
 BY_ID = [{"column": "id", "transform": "bucket[4]"}]
 COLUMNS = {"id": "int8", "n": "int4"}
 BY_N = {
@@ -41,7 +43,7 @@ def copy_anew(
     schema = layout.schema
     writer = PartitionedWriter(file_target(table, schema, layout.spec))
     writer.write(pa.Table.from_pylist(rows, schema=arrow_schema(schema)))
-    staged = StagedCopy(START, [(0, None)], frozenset({0}), 4711, 1, 16999, schema.schema_id)
+    staged = StagedCopy(START, RANGES, frozenset({0}), 4711, 1, {16384: 16999}, schema.schema_id)
     table = stage_files(lake.catalog, table, staged, writer.close(), schema)
     lake.spec, lake.relation = declared, shape
     return publish(lake.catalog, table, layout)

@@ -29,6 +29,7 @@ from carbon_pipelines.lake.staging import (
 )
 from carbon_pipelines.lake.state import load_progress
 from carbon_pipelines.lake.table_creation import create_table
+from carbon_pipelines.source.leaves import Piece
 from carbon_pipelines_tests.lake.local_lake import (
     START,
     LocalLake,
@@ -36,7 +37,8 @@ from carbon_pipelines_tests.lake.local_lake import (
     relation,
 )
 
-STAGED = StagedCopy(START, [(0, 12), (12, None)], frozenset({0}), 4711, 1, 16999, 0)
+RANGES = [[Piece(16384, 0, 12)], [Piece(16384, 12, None)]]
+STAGED = StagedCopy(START, RANGES, frozenset({0}), 4711, 1, {16384: 16999}, 0)
 NEW_SHAPE = relation({"id": "int8", "title": "text", "n": "int4"}, ["id"], version=2)
 
 

@@ -112,7 +112,7 @@ def test_a_role_that_may_not_publish_is_refused():
 @pytest.mark.parametrize(
     ("fact", "error", "says"),
     [
-        ({"kind": "p"}, errors.PartitionedTableError, "a later one will"),
+        ({"declared_above": "public.all"}, errors.PartitionDeclaredError, "both are declared"),
         ({"kind": "v"}, errors.TableKindError, "a view"),
         ({"kind": "f"}, errors.TableKindError, "a foreign table"),
         ({"persistence": "u"}, errors.TableKindError, "an unlogged table"),

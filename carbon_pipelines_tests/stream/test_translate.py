@@ -248,7 +248,9 @@ def test_a_transaction_with_only_a_marker_moves_the_position():
     assert (translator.position, translator.end_lsn) == (Position(900, 1), 950)
 
 
-def history_row(version: int, oid: int, columns: Sequence[wal.Column]) -> bytes:
+def history_row(
+    version: int, oid: int, columns: Sequence[wal.Column], *, leaves: Sequence[int] = ()
+) -> bytes:
     described = [
         {
             "attnum": number,
@@ -266,6 +268,7 @@ def history_row(version: int, oid: int, columns: Sequence[wal.Column]) -> bytes:
         for number, column in enumerate(columns, start=1)
     ]
     fields = [str(version), "1", str(oid), "public", "credit", "r", "d", json.dumps(described)]
+    fields.append(json.dumps(leaves))
     return wal.insert(HISTORY, [value.encode() for value in fields])
 
 
@@ -282,6 +285,7 @@ HISTORY_RELATION = wal.relation(
         wal.Column("kind", TEXT),
         wal.Column("replica_identity", TEXT),
         wal.Column("columns", JSONB),
+        wal.Column("leaves", JSONB),
     ],
 )
 
