@@ -10,6 +10,7 @@ Source: Iceberg spec, "Partition Transforms".
 """
 
 from collections.abc import Iterator
+from decimal import Decimal
 from urllib.parse import quote_plus
 
 import numpy as np
@@ -21,11 +22,13 @@ from pyiceberg.transforms import (
     HourTransform,
     IdentityTransform,
     TimeTransform,
+    TruncateTransform,
     YearTransform,
 )
 from pyiceberg.typedef import Record
 
 from carbon_pipelines.errors import UnrepresentableValueError
+from carbon_pipelines.lake.arrow import compute as pc
 from carbon_pipelines.lake.temporal import DAY_MICROSECONDS
 
 _HOUR_MICROSECONDS = DAY_MICROSECONDS // 24
@@ -60,7 +63,8 @@ def split_by_partition(
         schema: Iceberg's, of the rows.
 
     Raises:
-        UnrepresentableValueError: A timestamp lies outside the hours that Iceberg can count.
+        UnrepresentableValueError: A timestamp lies outside the hours that Iceberg can count, or a
+            number's truncated value outside its type.
     """
     values = [_partition_values(rows, field, schema) for field in spec.fields]
     codes = np.zeros(rows.num_rows, dtype=np.int64)
@@ -82,7 +86,33 @@ def _partition_values(rows: pa.Table, field: PartitionField, schema: Schema) -> 
         return _temporal(column, field.transform, source.name)
     if isinstance(field.transform, IdentityTransform):
         return _physical(column)
-    return _physical(field.transform.pyarrow_transform(source.field_type)(column))
+    values = _physical(field.transform.pyarrow_transform(source.field_type)(column))
+    if isinstance(field.transform, TruncateTransform):
+        _refuse_outside(column, values, field.transform, source.name)
+    return values
+
+
+def _refuse_outside(
+    column: pa.Array, values: pa.Array, transform: TruncateTransform, name: str
+) -> None:
+    """Refuse a number whose truncated value its own type cannot hold: it would be rounded up.
+
+    Truncation goes down, so only the lowest numbers of a type are concerned. An integer comes round
+    to the other end of its range, where filters do not look for it; a decimal gets one digit more.
+    """
+    if pa.types.is_integer(values.type):
+        outside = pc.greater(values, column)
+    elif pa.types.is_decimal(values.type):
+        kind = values.type
+        wider = pa.decimal256(kind.precision + 2, kind.scale)
+        lowest = pa.scalar(-(Decimal(10) ** (kind.precision - kind.scale)), wider)
+        outside = pc.less_equal(values.cast(wider), lowest)
+    else:
+        return
+    indexes = pc.indices_nonzero(outside)
+    if len(indexes):
+        value = str(column[indexes[0].as_py()].as_py())
+        raise UnrepresentableValueError(name, f"partition by {transform}", value)
 
 
 def _physical(column: pa.Array) -> pa.Array:

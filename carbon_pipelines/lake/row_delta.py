@@ -19,7 +19,6 @@ from pyiceberg.manifest import (
     ManifestEntryStatus,
     ManifestFile,
     ManifestWriter,
-    ManifestWriterV2,
 )
 from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
@@ -39,6 +38,7 @@ from pyiceberg.table.update import (
 from pyiceberg.table.update.snapshot import _SnapshotProducer  # pyright: ignore[reportPrivateUsage]
 from pyiceberg.typedef import EMPTY_DICT
 
+from carbon_pipelines.lake.manifest_writers import DataManifestWriter, DeleteManifestWriter
 from carbon_pipelines.lake.table_files import LiveFile
 
 MERGED_MANIFESTS = 32
@@ -62,18 +62,6 @@ class FileChanges:
         return bool(
             self.added_data or self.added_deletes or self.removed_data or self.removed_deletes
         )
-
-
-class DeleteManifestWriter(ManifestWriterV2):
-    """Writes a manifest whose content is delete files."""
-
-    def content(self) -> ManifestContent:
-        """``DELETES``, where PyIceberg's writer always says ``DATA``."""
-        return ManifestContent.DELETES
-
-    @property
-    def _meta(self) -> dict[str, str]:
-        return {**super()._meta, "content": "deletes"}
 
 
 class RowDelta(_SnapshotProducer["RowDelta"]):
@@ -213,7 +201,7 @@ class RowDelta(_SnapshotProducer["RowDelta"]):
         return [writer.to_manifest_file()]
 
     def _writer(self, spec: PartitionSpec, content: ManifestContent) -> ManifestWriter:
-        kind = DeleteManifestWriter if content == ManifestContent.DELETES else ManifestWriterV2
+        kind = DeleteManifestWriter if content == ManifestContent.DELETES else DataManifestWriter
         return kind(
             spec, self.schema(), self.new_manifest_output(), self._snapshot_id, self._compression
         )

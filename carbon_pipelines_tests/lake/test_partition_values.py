@@ -103,6 +103,47 @@ def test_a_moment_past_the_hours_that_iceberg_counts_is_named() -> None:
         split(rows([INFINITE], [0]), (2, HourTransform()))
 
 
+@pytest.mark.parametrize(
+    ("kind", "lowest", "held"),
+    [
+        ("int4", -(2**31), -(2**31) + 8),
+        ("int8", -(2**63), -(2**63) + 8),
+        ("numeric(9,2)", Decimal("-9999999.99"), Decimal("-9999999.90")),
+        ("numeric(30,4)", Decimal("-" + "9" * 26 + ".9999"), Decimal("0.0001")),
+    ],
+)
+def test_a_number_too_low_for_its_truncated_value_is_named(
+    tmp_path: Path, kind: str, lowest: Any, held: Any
+) -> None:
+    by_ten = [{"column": "p", "transform": "truncate[10]"}]
+    lake = LocalLake(tmp_path, {"id": "int8", "p": kind}, ["id"], partitioning=by_ten)
+    lake.load([{"id": 1, "p": held}, {"id": 2, "p": None}])
+    value = lowest if isinstance(lowest, int) else str(lowest)
+
+    with pytest.raises(UnrepresentableValueError, match=r"column p: .*truncate\[10\]"):
+        lake.merge([{"op": "u", "after": {"id": 2, "p": value}}])
+
+    assert lake.rows("id") == [(1,), (2,)]
+
+
+def test_partitions_by_two_columns_of_one_fixed_type_are_read_by_duckdb(tmp_path: Path) -> None:
+    kinds = {"a": "uuid", "b": "uuid", "m": "numeric(9,2)", "n": "numeric(9,2)"}
+    lake = LocalLake(
+        tmp_path,
+        {"id": "int8", **kinds},
+        ["id"],
+        partitioning=[{"column": name, "transform": "identity"} for name in kinds],
+    )
+    values = uuid.UUID(int=1), uuid.UUID(int=2), Decimal("1.50"), Decimal("-2.25")
+    lake.load([{"id": number, **dict(zip(kinds, values, strict=True))} for number in (1, 2)])
+
+    lake.merge([{"op": "d", "before": {"id": 1}}])
+
+    where = "n = -2.25 AND m = 1.5"
+    assert lake.rows("id, b", where) == [(2, uuid.UUID(int=2))]
+    assert lake.fresh().scan(selected_fields=("id",)).to_arrow().num_rows == 1
+
+
 PLACES: dict[str, tuple[str, Any, Any]] = {
     "int8": ("truncate[10]", 15, 7),
     "text": ("truncate[1]", "été", "a/b"),
