@@ -9,10 +9,23 @@ from carbon_pipelines.errors.lake import LakeError
 
 
 class TableParkedError(LakeError):
-    """A table is parked; ``reason`` and ``since`` are those of its mark."""
+    """A table is parked; ``reason`` and ``since`` are those of its mark.
 
-    def __init__(self, table: str, *, since: str, by: str, reason: str, stands: str) -> None:
+    ``dead_letters`` is how many events it lacks.
+    """
+
+    def __init__(
+        self,
+        table: str,
+        *,
+        since: str,
+        by: str,
+        reason: str,
+        stands: str,
+        dead_letters: int = 0,
+    ) -> None:
         self.table, self.since, self.by, self.reason, self.stands = table, since, by, reason, stands
+        self.dead_letters = dead_letters
         super().__init__(
             f"{table} is parked since {since} by {by}: {reason} The table stands at {stands}; "
             "nothing was read and other tables go on. Once the cause is gone, run "

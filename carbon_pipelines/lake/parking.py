@@ -171,12 +171,14 @@ def refuse_parked(table: Table, spec: TableSpec) -> None:
     """
     parked = find_parked(table.metadata, spec.label)
     if parked is not None:
+        progress = load_progress(table.metadata, spec.label)
         raise TableParkedError(
             spec.label,
             since=parked.since_text,
             by=parked.by,
             reason=parked.reason,
             stands=parked.stands,
+            dead_letters=len(progress.dead_letters) if progress is not None else 0,
         )
 
 

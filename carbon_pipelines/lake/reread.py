@@ -39,6 +39,8 @@ from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.embedded.endpoints import Endpoints
 from carbon_pipelines.errors import (
     MalformedEnvelopeError,
+    RelationRewrittenError,
+    TableMissingError,
     UnrepresentableValueError,
 )
 from carbon_pipelines.lake.change_batch import (
@@ -69,7 +71,8 @@ from carbon_pipelines.stream.topic_state import load_topic_state
 from carbon_pipelines.stream.topics import topic_of
 
 MAX_ROWS = 10_000
-"""Rows that are read again for one batch; where more are lacking, the table needs a copy."""
+"""Rows that are read again for one batch; where more are lacking, the table needs a copy. Of a
+partitioned table none are: its rows are in tables of their own."""
 WAIT = timedelta(minutes=2)
 
 
@@ -123,8 +126,21 @@ class Rereading:
             SourceError, StreamError: A service does not answer, or is not there in time.
         """
         lacking = self._lacking(batch, table, spec)
-        if lacking is None or not 0 < len(lacking.events) <= MAX_ROWS:
+        if lacking is None or not 0 < len(lacking.events) <= MAX_ROWS or present.kind == "p":
             return Completed(batch, decided_later=False)
+        try:
+            return self._completed(batch, end_offset, lacking, spec, present)
+        except (RelationRewrittenError, TableMissingError):  # what did it comes in the topic
+            return Completed(batch, decided_later=True)
+
+    def _completed(
+        self,
+        batch: ChangeBatch,
+        end_offset: int,
+        lacking: LackingValues,
+        spec: TableSpec,
+        present: SourceRelation,
+    ) -> Completed:
         with ExportedSnapshot(self._dsn) as snapshot:
             self._before_read()
             if not self._is_one_history(snapshot, present):

@@ -121,9 +121,17 @@ def test_people_park_release_and_see_it_in_dagster(
     release = definitions.resolve_job_def("release")
 
     def checks() -> list[tuple[bool, str]]:
-        result = sync.execute_in_process(raise_on_error=False)
+        result = sync.execute_in_process()
         found = result.get_asset_check_evaluations()
-        return [(one.passed, one.description or "") for one in found if one.check_name == "flowing"]
+        assert {one.check_name for one in found} == {"flowing", "dead_letters"}
+        [flowing] = [one for one in found if one.check_name == "flowing"]
+        made = {
+            event.asset_key.to_user_string()
+            for event in result.get_asset_materialization_events()
+            if event.asset_key is not None
+        }
+        assert (f"lake/{table}" in made) == flowing.passed
+        return [(flowing.passed, flowing.description or "")]
 
     def released(**more: object) -> dict[str, object]:
         config = {"tables": [table], "reason": "moved", **more}

@@ -159,6 +159,28 @@ def test_what_happens_after_the_look_at_the_source_is_not_in_the_row(
     assert pipeline.differences("t") == 0
 
 
+def test_a_truncate_between_the_look_and_the_read_is_followed(pipeline: Pipeline) -> None:
+    lose(pipeline, 1)
+    pipeline.execute("UPDATE t SET n = 70 WHERE id = 1")
+    pipeline.drain()
+    pending = ["TRUNCATE t"]
+    emptied = Rereading(
+        pipeline.database,
+        pipeline.endpoints,
+        before_read=lambda: pipeline.execute(*pending) or pending.clear(),
+    )
+
+    CatchUp(
+        pipeline.catalog,
+        pipeline.tables["t"],
+        pipeline.endpoints.stream_bootstrap,
+        rereading=emptied,
+    ).run(pipeline.iceberg("t"), pipeline.progress("t"))
+
+    assert rows(pipeline, "id") == []
+    assert pipeline.differences("t") == 0
+
+
 def test_an_open_transaction_that_has_set_the_value_already_has_no_say(pipeline: Pipeline) -> None:
     lose(pipeline, 1, 2)
     pipeline.execute("UPDATE t SET n = 70 WHERE id <= 2")

@@ -14,9 +14,9 @@ from carbon_pipelines.catalog.load import Catalog
 from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.defs.failures import RETRIES, as_failure
 from carbon_pipelines.defs.keys import database_key, table_key
-from carbon_pipelines.defs.lake.checks import flows, lacks, lake_checks, stands
+from carbon_pipelines.defs.lake.checks import flows, is_parked, lacks, lake_checks, stands
 from carbon_pipelines.defs.resources.endpoints import EndpointsResource
-from carbon_pipelines.errors import CarbonPipelinesError
+from carbon_pipelines.errors import CarbonPipelinesError, TableParkedError
 
 if TYPE_CHECKING:
     from carbon_pipelines.lake.sync import TableSynced
@@ -40,6 +40,7 @@ def lake_table(table: TableSpec, database: DatabaseSpec) -> dg.AssetsDefinition:
         pool="lake",
         retry_policy=RETRIES,
         check_specs=lake_checks(table),
+        output_required=False,  # a parked table is not materialized, and that is no failure
     )
     def merged(
         context: dg.AssetExecutionContext, endpoints: EndpointsResource
@@ -50,6 +51,10 @@ def lake_table(table: TableSpec, database: DatabaseSpec) -> dg.AssetsDefinition:
             try:
                 report = context.log.info
                 facts = sync_table(table, database, endpoints.resolve(), report=report)
+            except TableParkedError as parked:
+                context.log.warning(str(parked))
+                yield from is_parked(table, parked)
+                return
             except CarbonPipelinesError as error:
                 if not error.retryable:
                     yield stands(table, error)
