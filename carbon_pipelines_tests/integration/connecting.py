@@ -7,7 +7,9 @@ it. What does not: what a test does to the source.
 import json
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from http.client import HTTPException
 from typing import Any
 
 from carbon_pipelines.catalog.database import DatabaseSpec
@@ -84,6 +86,12 @@ class DebeziumPipeline(Pipeline):
                     raise
             return {"tasks": []}
 
+    def close(self) -> None:
+        """Take the connector away too: its slot can be dropped then."""
+        self.start_worker()
+        self.disconnect()
+        super().close()
+
     def disconnect(self) -> None:
         try:
             self.request("DELETE", f"/connectors/{self.connector}")
@@ -109,3 +117,32 @@ class DebeziumPipeline(Pipeline):
         with urllib.request.urlopen(request, timeout=30) as response:
             answer = response.read()
         return json.loads(answer) if answer else None
+
+
+class KeptConnector:
+    """A connector that an operator looks after: a dead worker and a failed task are started again.
+
+    Attributes:
+        failures: How often its task failed, by what its trace says first.
+    """
+
+    def __init__(self, pipeline: DebeziumPipeline) -> None:
+        self._pipeline = pipeline
+        self.failures: Counter[str] = Counter()
+
+    def kill(self) -> None:
+        """End the worker at once."""
+        self._pipeline.stack.kill("connect")
+
+    def keep(self) -> None:
+        """Start again what has ended."""
+        try:
+            tasks = self._pipeline.status()["tasks"]
+            failed = [task["trace"] for task in tasks if task["state"] == "FAILED"]
+            self.failures.update(trace.split("\n")[0] for trace in failed)
+            if failed:
+                name = self._pipeline.connector
+                path = f"/connectors/{name}/restart?includeTasks=true&onlyFailed=true"
+                self._pipeline.request("POST", path)
+        except (OSError, HTTPException):
+            self._pipeline.start_worker()

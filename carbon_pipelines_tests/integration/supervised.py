@@ -1,7 +1,8 @@
 """Processes of a pipeline that are started again whenever they end, and ways to end them.
 
 What belongs here: a capture and a merging process over a pipeline's declarations, and killing any
-part of the whole. What does not: load on the source and what has to be true afterwards.
+part of the whole. What does not: load on the source, what has to be true afterwards, and a
+connector that captures instead (``connecting.py``).
 """
 
 import os
@@ -13,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import yaml
 
@@ -23,6 +25,18 @@ from carbon_pipelines_tests.integration.pipeline import Pipeline
 
 MOMENTS = ("before_write", "after_write", "after_commit")
 VICTIMS = ("capture", *MOMENTS, "kafka", "postgres", "s3")
+
+
+class Kept(Protocol):
+    """A part that somebody starts again."""
+
+    def keep(self) -> None:
+        """Start it again if it has ended."""
+        ...
+
+    def kill(self) -> None:
+        """End it at once."""
+        ...
 
 
 class Supervised:
@@ -58,35 +72,38 @@ class Supervised:
 
 @contextmanager
 def pipeline_processes(
-    stack: Stack, pipeline: Pipeline, directory: Path, *more: str
-) -> Iterator[tuple[Supervised, Supervised]]:
-    """A capture and a merging process, found by their environment as in production."""
+    stack: Stack, pipeline: Pipeline, directory: Path, *, connector: Kept | None = None
+) -> Iterator[tuple[Kept, Supervised]]:
+    """What captures and a merging process, found by their environment as in production.
+
+    Without a ``connector``, which is left running, the capture is a process of our own.
+    """
     environ = {
         **os.environ,
         "CARBON_HOME": str(stack.home),
         "CARBON_CATALOG_DIR": str(write_catalog(pipeline, directory)),
     }
-    python = sys.executable
-    capture = Supervised(
-        [python, "-m", "carbon_pipelines.cli", "capture", pipeline.name],
-        environ,
-        directory / "capture.log",
-    )
-    merge = Supervised(
-        [python, "-m", merging.__name__, pipeline.name, *more], environ, directory / "merge.log"
-    )
+
+    def start(name: str, module: str, *arguments: str) -> Supervised:
+        command = [sys.executable, "-m", module, *arguments, pipeline.name]
+        return Supervised(command, environ, directory / f"{name}.log")
+
+    started = [start("merge", merging.__name__)]
+    if connector is None:
+        started.append(start("capture", "carbon_pipelines.cli", "capture"))
     try:
-        yield capture, merge
+        yield connector or started[-1], started[0]
     finally:
-        capture.kill()
-        merge.kill()
+        for process in started:
+            process.kill()
 
 
 def write_catalog(pipeline: Pipeline, directory: Path) -> Path:
     """The pipeline's declarations as files."""
     tables = directory / "catalog" / pipeline.name
     tables.mkdir(parents=True)
-    (tables / "_database.yaml").write_text(yaml.safe_dump({"owner": "team:tests"}))
+    told = pipeline.database.model_dump(include={"owner", "capture"})
+    (tables / "_database.yaml").write_text(yaml.safe_dump(told))
     for name, table in pipeline.tables.items():
         (tables / f"{name}.yaml").write_text(yaml.safe_dump(_document(table)))
     return tables.parent
@@ -108,7 +125,7 @@ def _document(table: TableSpec) -> dict[str, object]:
 
 
 def strike(
-    victim: str, stack: Stack, capture: Supervised, merge: Supervised, chance: random.Random
+    victim: str, stack: Stack, capture: Kept, merge: Supervised, chance: random.Random
 ) -> None:
     """Kill one part at a random moment, and repair what does not start by itself."""
     if victim in MOMENTS:

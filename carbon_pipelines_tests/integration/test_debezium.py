@@ -99,8 +99,6 @@ def source_pipeline(
 ) -> Iterator[DebeziumPipeline]:
     made = DebeziumPipeline(stack, source, **getattr(request, "param", {}))
     yield made
-    made.start_worker()
-    made.disconnect()
     made.close()
 
 
@@ -330,7 +328,6 @@ def test_an_incremental_snapshot_reads_rows_in_their_place(
         assert pipeline.differences("t") == 0
         assert pipeline.differences("signal") == 0
     finally:
-        pipeline.disconnect()
         pipeline.close()
 
 

@@ -6,6 +6,7 @@ import re
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from carbon_pipelines.embedded.stack import Stack
 from carbon_pipelines.errors import CarbonPipelinesError
 from carbon_pipelines.quality.reconcile import verify_table
 from carbon_pipelines_tests.conftest import SourceDatabase
+from carbon_pipelines_tests.integration.connecting import DebeziumPipeline, KeptConnector
 from carbon_pipelines_tests.integration.pipeline import Pipeline
 from carbon_pipelines_tests.integration.random_source import (
     KEYS,
@@ -26,29 +28,46 @@ from carbon_pipelines_tests.integration.supervised import VICTIMS, pipeline_proc
 
 pytestmark = pytest.mark.integration
 
-USUAL_SECONDS, NIGHTLY_SECONDS = 120, 1800
+USUAL_SECONDS = {"native": 120, "debezium": 40}
+NIGHTLY_SECONDS = 1800
 RECOPIES = 9_999
+IMPATIENT = {"retriable.restart.connector.wait.ms": "500", "slot.retry.delay.ms": "500"}
+
+
+@pytest.fixture(params=["native", pytest.param("debezium", marks=pytest.mark.debezium)])
+def pipeline(
+    request: pytest.FixtureRequest, stack: Stack, source: SourceDatabase
+) -> Iterator[Pipeline]:
+    """Each way of capture; a connector comes back as soon as our own capture does."""
+    if request.param == "native":
+        made = Pipeline(stack, source)
+    else:
+        made = DebeziumPipeline(stack, source, settings=IMPATIENT)
+    yield made
+    made.close()
 
 
 @pytest.mark.timeout(2 * NIGHTLY_SECONDS)
 def test_random_dml_and_ddl_with_random_kills_ends_equal_on_every_table(
-    stack: Stack,
-    source: SourceDatabase,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    stack: Stack, pipeline: Pipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     seed = int(os.environ.get("CARBON_SEED", str(random.SystemRandom().randint(1, 10**6))))
-    usual = NIGHTLY_SECONDS if os.environ.get("CARBON_NIGHTLY") == "1" else USUAL_SECONDS
+    capture_mode = pipeline.database.capture
+    nightly = os.environ.get("CARBON_NIGHTLY") == "1"
+    usual = NIGHTLY_SECONDS if nightly else USUAL_SECONDS[capture_mode]
     seconds = float(os.environ.get("CARBON_RANDOM_SECONDS", usual))
     chance = random.Random(seed)
     with capsys.disabled():
-        sys.stdout.write(f"\nCARBON_SEED={seed} for {seconds:.0f} s\n")
-    pipeline = Pipeline(stack, source)
+        sys.stdout.write(f"\n{capture_mode}: CARBON_SEED={seed} for {seconds:.0f} s\n")
     pipeline.execute(SETUP)
     for name, key in KEYS.items():
         pipeline.declare(
             name, key, partitioning=PARTITIONING.get(name, ()), recopies_per_hour=RECOPIES
         )
+    connector: KeptConnector | None = None
+    if isinstance(pipeline, DebeziumPipeline):
+        pipeline.connect_debezium()
+        connector = KeptConnector(pipeline)
     pipeline.drain()
     for name in KEYS:
         pipeline.sync(name)
@@ -56,7 +75,7 @@ def test_random_dml_and_ddl_with_random_kills_ends_equal_on_every_table(
     struck: Counter[str] = Counter()
     ends_at = time.monotonic() + seconds
     with (
-        pipeline_processes(stack, pipeline, tmp_path) as (capture, merge),
+        pipeline_processes(stack, pipeline, tmp_path, connector=connector) as (capture, merge),
         RandomSource(pipeline.dsn, seed=seed) as load,
     ):
         while time.monotonic() < ends_at:
@@ -70,7 +89,7 @@ def test_random_dml_and_ddl_with_random_kills_ends_equal_on_every_table(
                 time.sleep(0.2)
 
     for name in KEYS:
-        _settle(pipeline, name)
+        _settle(pipeline, name, connector.keep if connector else lambda: None)
     for name, table in pipeline.tables.items():
         verification = verify_table(table, pipeline.database, pipeline.endpoints)
         assert verification.verified, f"CARBON_SEED={seed}: {verification.sentence()}"
@@ -86,18 +105,19 @@ def test_random_dml_and_ddl_with_random_kills_ends_equal_on_every_table(
         because = Counter(re.sub(r".*schema version \d+ |, which.*", "", line) for line in recopies)
         sys.stdout.write(f"  merging reported {dict(errors)}\n")
         sys.stdout.write(f"  {len(recopies)} copies made anew: {dict(because)}\n")
+        if connector:
+            sys.stdout.write(f"  the connector failed {dict(connector.failures)}\n")
     assert load.committed["update"] > seconds
     assert load.committed.total() - load.committed["update"] > seconds
-    pipeline.close()
 
 
-def _settle(pipeline: Pipeline, name: str) -> None:
+def _settle(pipeline: Pipeline, name: str, keep_capture: Callable[[], None]) -> None:
     """Bring one table up to now, as the merging process would have."""
     give_up_at = time.monotonic() + timedelta(minutes=3).total_seconds()
     while True:
-        pipeline.drain()
+        keep_capture()
         try:
-            pipeline.sync(name)
+            pipeline.follow(name)
         except CarbonPipelinesError as error:
             if not error.retryable or time.monotonic() > give_up_at:
                 raise
