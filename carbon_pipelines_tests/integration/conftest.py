@@ -25,6 +25,7 @@ from carbon_pipelines.embedded import process
 from carbon_pipelines.embedded.os_user import ensure_os_user
 from carbon_pipelines.embedded.ports import choose_port
 from carbon_pipelines.embedded.postgres import Postgres, find_binaries
+from carbon_pipelines_tests.conftest import SourceDatabase
 
 DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
 
@@ -101,6 +102,15 @@ def running_postgres(version: str) -> Generator[Postgres]:
             yield server
         finally:
             process.stop("postgres", [running], gently=signal.SIGINT, patience_seconds=20)
+
+
+@contextmanager
+def debian_source() -> Generator[SourceDatabase]:
+    """A fresh database of a Debian server of its own; skips where there is none."""
+    with running_postgres("15") as server:
+        name = f"source_{secrets.token_hex(4)}"
+        server.create_database(name)
+        yield SourceDatabase(name, server.dsn(name))
 
 
 @pytest.fixture

@@ -12,10 +12,11 @@ from carbon_pipelines.lake.recopy import recopy_table
 from carbon_pipelines.lake.type_table import DIFFERENCES
 from carbon_pipelines.quality.reconcile import verify_table
 from carbon_pipelines_tests.conftest import SourceDatabase, fresh_source
-from carbon_pipelines_tests.integration.conftest import running_postgres
+from carbon_pipelines_tests.integration.conftest import debian_source
 from carbon_pipelines_tests.integration.pipeline import Pipeline
 from carbon_pipelines_tests.integration.type_matrix import (
-    GROUPS,
+    OF_DEBIAN,
+    OF_THE_WHEEL,
     Group,
     change_groups,
     copy_groups,
@@ -23,8 +24,6 @@ from carbon_pipelines_tests.integration.type_matrix import (
 
 pytestmark = pytest.mark.integration
 
-OF_THE_WHEEL = {n: group for n, group in GROUPS.items() if group.needs in {(), ("vector",)}}
-OF_DEBIAN = {n: group for n, group in GROUPS.items() if n not in OF_THE_WHEEL}
 REFUSED = [d.example for d in DIFFERENCES if d.outcome == "refused"]
 
 
@@ -62,9 +61,8 @@ def of_the_wheel(stack: Stack) -> Iterator[Followed]:
 @pytest.fixture(scope="module")
 def of_debian(stack: Stack) -> Iterator[Followed]:
     """PostgreSQL 15 with xml and contrib's types, which the wheel's server has not."""
-    with running_postgres("15") as server:
-        server.create_database("contrib")
-        pipeline = Pipeline(stack, SourceDatabase("contrib", server.dsn("contrib")))
+    with debian_source() as database:
+        pipeline = Pipeline(stack, database)
         yield follow(pipeline, OF_DEBIAN)
         pipeline.close()
 

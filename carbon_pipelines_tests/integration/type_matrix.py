@@ -308,6 +308,11 @@ GROUPS: dict[str, Group] = {
     ),
 }
 
+OF_THE_WHEEL = {n: group for n, group in GROUPS.items() if group.needs in {(), ("vector",)}}
+"""What the wheel's PostgreSQL 18 has."""
+OF_DEBIAN = {n: group for n, group in GROUPS.items() if n not in OF_THE_WHEEL}
+"""xml and contrib's types, which are in Debian's PostgreSQL 15 only."""
+
 
 def copy_groups(pipeline: Pipeline, groups: Mapping[str, Group]) -> None:
     """Make and declare a table for each group, fill it, and let the first copy take it."""
