@@ -66,10 +66,14 @@ def connector_config(database: DatabaseSpec, dsn: str, *, password: str) -> Mapp
         "interval.handling.mode": values.interval_handling_mode,
         "include.unknown.datatypes": "true",
         "unavailable.value.placeholder": values.unavailable_value_placeholder,
+        # a value that cannot be written becomes NULL unless told otherwise
+        "event.converting.failure.handling.mode": "fail",
         "key.converter": _JSON,
         "key.converter.schemas.enable": "false",
         "value.converter": _JSON,
         "value.converter.schemas.enable": "false",
+        # a NULL becomes the column's default unless told otherwise
+        "value.converter.replace.null.with.default": "false",
         "producer.override.max.request.size": str(LARGEST_EVENT_BYTES),
         "errors.tolerance": "none",
     }

@@ -59,6 +59,28 @@ DIFFERENCES = (
         "refused",
     ),
     Difference("intervals", "`interval.handling.mode` numeric", "refused"),
+    Difference(
+        "a NULL in a column that has a default",
+        "`value.converter.replace.null.with.default` not `false`",
+        "the default",
+    ),
+    Difference(
+        "a value that Debezium cannot write",
+        "`event.converting.failure.handling.mode` not `fail`",
+        "NULL; else the connector stops",
+    ),
+    Difference(
+        "a NULL in a column under whose name the table has one that is NOT NULL by the time the "
+        "connector reads the change",
+        "always",
+        "0, an empty text or the default until the row is changed again, for Debezium asks the "
+        "database what may be NULL",
+    ),
+    Difference(
+        "columns of a table whose names differ in upper and lower case only",
+        "always",
+        "the connector stops",
+    ),
     Difference("TRUNCATE", "`skipped.operations` not `none`", "unseen: the rows stay"),
     Difference("columns of type `name`", "`include.unknown.datatypes` not `true`", "NULL"),
     Difference(

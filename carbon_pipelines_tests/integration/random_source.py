@@ -73,15 +73,20 @@ _MOST_ADDED = 6
 class RandomSource(Writers):
     """Writers and one author of DDL that run until stopped; used as a context manager.
 
+    Args:
+        by_name: Columns swap names only with those that may be NULL as they may: Debezium asks the
+            database for that by name, whenever it comes to read a change.
+
     Attributes:
         committed: Counts of what was committed, by kind of statement.
     """
 
-    def __init__(self, dsn: str, *, seed: int, writers: int = 3) -> None:
+    def __init__(self, dsn: str, *, seed: int, writers: int = 3, by_name: bool = False) -> None:
         works = [*[self._transaction] * writers, self._definition]
         drawing = [(work, random.Random(f"{seed} {i}")) for i, work in enumerate(works)]
         super().__init__(dsn, drawing, on_connect="SET lock_timeout = '2s'")
         self.committed: Counter[str] = Counter()
+        self._by_name = by_name
 
     def _transaction(self, connection: psycopg.Connection, chance: random.Random) -> None:
         kinds: list[str] = []
@@ -105,7 +110,8 @@ class RandomSource(Writers):
             table = chance.choice([*KEYS])
             for _ in range(chance.randint(1, 2)):
                 self._dml(connection, table, chance)
-                kind, statements = random_definition(table, load_columns(connection, table), chance)
+                columns = load_columns(connection, table)
+                kind, statements = random_definition(table, columns, chance, by_name=self._by_name)
                 for statement in statements:
                     connection.execute(statement.encode())
                 kinds.append(kind)
@@ -171,37 +177,22 @@ def random_change(
             else random_value(column_type, chance, nullable=not not_null)
             for name, column_type, not_null in columns
         ]
-        return (
-            "insert",
-            f"INSERT INTO {table} ({names}) VALUES ({marks}) ON CONFLICT DO NOTHING",
-            [*values],
-        )
+        statement = f"INSERT INTO {table} ({names}) VALUES ({marks}) ON CONFLICT DO NOTHING"
+        return "insert", statement, values
     if kind == "delete":
         return kind, f"DELETE FROM {table} WHERE {where}", at
     if kind == "key":
         name = chance.choice(key)
-        return (
-            kind,
-            f'UPDATE {table} SET "{name}" = %s WHERE {where}',
-            [
-                random_key(types[name], chance),
-                *at,
-            ],
-        )
+        values = [random_key(types[name], chance), *at]
+        return kind, f'UPDATE {table} SET "{name}" = %s WHERE {where}', values
     if kind == "truncate":
         return kind, f"TRUNCATE {table}", []
     name, column_type, not_null = chance.choice(others)
     value = random_value(column_type, chance, nullable=not not_null)
     if kind == "bulk":
-        share = chance.randint(2, 20)
-        return (
-            kind,
-            f'UPDATE {table} SET "{name}" = %s WHERE hashtext("{key[0]}"::text) %% %s = 0',
-            [
-                value,
-                share,
-            ],
-        )
+        where = f'hashtext("{key[0]}"::text) %% %s = 0'
+        values = [value, chance.randint(2, 20)]
+        return kind, f'UPDATE {table} SET "{name}" = %s WHERE {where}', values
     return "update", f'UPDATE {table} SET "{name}" = %s WHERE {where}', [value, *at]
 
 
@@ -240,7 +231,7 @@ def random_value(column_type: str, chance: random.Random, *, nullable: bool) -> 
 
 
 def random_definition(
-    table: str, columns: Sequence[Column], chance: random.Random
+    table: str, columns: Sequence[Column], chance: random.Random, *, by_name: bool
 ) -> tuple[str, list[str]]:
     """A kind of DDL and its statements."""
     extra = [column for column in columns if column[0].startswith("extra")]
@@ -252,9 +243,9 @@ def random_definition(
     if extra:
         kinds += ["drop", "rename", "swap names", "widen", "to text", "drop not null"]
         weights += [2.0, 2.0, 0.7, 1.5, 0.5, 0.5]
-        name, column_type, _ = chance.choice(extra)
+        name, column_type, not_null = chance.choice(extra)
     else:
-        name, column_type = "", ""
+        name, column_type, not_null = "", "", False
     kind = chance.choices(kinds, weights)[0]
     alter = f"ALTER TABLE {table}"
     match kind:
@@ -284,8 +275,8 @@ def random_definition(
         case "rename":
             return kind, [f"{alter} RENAME {name} TO {fresh}"]
         case "swap names":
-            other = chance.choice(extra)[0]
-            if other == name:
+            other, _, other_not_null = chance.choice(extra)
+            if other == name or (by_name and other_not_null != not_null):
                 return "rename", [f"{alter} RENAME {name} TO {fresh}"]
             return kind, [
                 f"{alter} RENAME {name} TO {fresh}",

@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -53,8 +53,11 @@ COLUMNS = {
     "ai": "int[]",
     "atx": "text[]",
     "atz": "timestamptz[]",
+    "di": "int4 DEFAULT 7",
+    "dt": "text DEFAULT 'seven'",
+    "dn": "numeric DEFAULT 7",
 }
-PLAIN = {
+PLAIN: dict[str, str | None] = {
     "i2": "-32768",
     "i4": "7",
     "i8": "9007199254740993",
@@ -80,6 +83,9 @@ PLAIN = {
     "ai": "{1,NULL,3}",
     "atx": '{a,NULL,"b,c"}',
     "atz": "{2024-02-29 12:34:56+00}",
+    "di": None,
+    "dt": None,
+    "dn": None,
 }
 EXTREME = (
     {"n": "12345678901234567890.123450", "f4": "NaN", "f8": "-Infinity", "i2": "0"},
@@ -122,7 +128,7 @@ def lake_differences(one: Pipeline, other: Pipeline, name: str) -> int:
     return int(counted[0])
 
 
-def insert(pipelines: Sequence[Pipeline], number: int, row: dict[str, str]) -> None:
+def insert(pipelines: Sequence[Pipeline], number: int, row: Mapping[str, str | None]) -> None:
     names, places = ", ".join(["id", *row]), ", ".join(["%s"] * (len(row) + 1))
     query = f"INSERT INTO t ({names}) VALUES ({places})"
     for pipeline in pipelines:

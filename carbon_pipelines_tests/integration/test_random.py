@@ -76,7 +76,7 @@ def test_random_dml_and_ddl_with_random_kills_ends_equal_on_every_table(
     ends_at = time.monotonic() + seconds
     with (
         pipeline_processes(stack, pipeline, tmp_path, connector=connector) as (capture, merge),
-        RandomSource(pipeline.dsn, seed=seed) as load,
+        RandomSource(pipeline.dsn, seed=seed, by_name=connector is not None) as load,
     ):
         while time.monotonic() < ends_at:
             victim = chance.choice(VICTIMS)
