@@ -17,12 +17,14 @@ from confluent_kafka import KafkaException
 
 from carbon_pipelines.catalog.debezium import DebeziumSpec
 from carbon_pipelines.catalog.table import TableSpec
+from carbon_pipelines.errors import MalformedEnvelopeError
 from carbon_pipelines.errors.debezium import ShapeUnknownError, TopicPartitionedError
 from carbon_pipelines.source.position import Position
 from carbon_pipelines.source.relation import SourceRelation
 from carbon_pipelines.stream.consumer import MAX_EVENTS, RawBatch, read_batches
 from carbon_pipelines.stream.debezium import Decoder
-from carbon_pipelines.stream.debezium_order import Ordering
+from carbon_pipelines.stream.debezium_message import BROKEN, take_apart
+from carbon_pipelines.stream.debezium_order import Ordering, Place, place_of
 from carbon_pipelines.stream.schemas import load_schema_history
 from carbon_pipelines.stream.topic_state import load_topic_state
 from carbon_pipelines.stream.topics import REQUEST_SECONDS, open_admin, topic_of, unavailable
@@ -33,6 +35,7 @@ MOVED = "__debezium.newkey"
 """Header of the delete that a changed key begins with."""
 
 _BEFORE_ALL = Position(0, 0)
+_BEHIND_ALL = Place(1 << 64, 0)
 
 
 def read_debezium(
@@ -74,7 +77,7 @@ def read_debezium(
     for raw in read_batches(
         bootstrap, topic, start_offset, end_offset, max_events=max_events, header=MOVED
     ):
-        held, whole = _hold_moved(raw if held is None else _joined(held, raw))
+        held, whole = _hold_moved(raw if held is None else _joined(held, raw), topic)
         yield _decode(bootstrap, table, decoder, whole)
 
 
@@ -92,20 +95,47 @@ def _decode(bootstrap: str, table: TableSpec, decoder: Decoder, raw: RawBatch) -
     return RawBatch(values, offsets, raw.first_offset, raw.next_offset)
 
 
-def _hold_moved(raw: RawBatch) -> tuple[RawBatch | None, RawBatch]:
-    """The first half of a changed key that ``raw`` ends with, if it does, and what is before it.
-
-    Between the halves there may be the tombstone of the old key.
-    """
-    index = len(raw.values) - 1
-    while index >= 0 and not raw.values[index]:
-        index -= 1
-    if index < 0 or raw.offsets[index] not in raw.marked:
+def _hold_moved(raw: RawBatch, topic: str) -> tuple[RawBatch | None, RawBatch]:
+    """``raw`` from the first half of a changed key whose other half it lacks, and before it."""
+    index = _unfinished(raw, topic) if raw.marked else None
+    if index is None:
         return None, raw
-    at = raw.offsets[index]
-    marked = raw.marked
+    at, marked = raw.offsets[index], raw.marked
     held = RawBatch(raw.values[index:], raw.offsets[index:], at, raw.next_offset, marked)
     return held, RawBatch(raw.values[:index], raw.offsets[:index], raw.first_offset, at, marked)
+
+
+def _unfinished(raw: RawBatch, topic: str) -> int | None:
+    """Where the first half stands that the other one does not follow.
+
+    Behind it there may be the tombstone of the old key, and what a connector that was started again
+    sends once more, the same half included.
+    """
+    halves = [index for index, offset in enumerate(raw.offsets) if offset in raw.marked]
+    end, first = len(raw.values), None
+    waiting: Place | None = None
+    for index in reversed(halves):
+        place, _ = _placed(raw, index, topic) or (_BEHIND_ALL, True)
+        if place == _BEHIND_ALL or place != (waiting or place):
+            break
+        following = (_placed(raw, later, topic) for later in range(index + 1, end))
+        if any(one is not None and one >= (place, True) for one in following):
+            break
+        waiting, first, end = place, index, index
+    return first
+
+
+def _placed(raw: RawBatch, index: int, topic: str) -> tuple[Place, bool] | None:
+    """Where a message belongs and whether it creates a row; None if it says nothing.
+
+    One that cannot be read is behind all: it is refused when its turn comes, and nothing waits.
+    """
+    try:
+        value = raw.values[index]
+        event = take_apart(topic, raw.offsets[index], value) if value else None
+        return None if event is None else (place_of(event.source), event.operation == "c")
+    except (MalformedEnvelopeError, *BROKEN):
+        return _BEHIND_ALL, True
 
 
 def _joined(held: RawBatch, raw: RawBatch) -> RawBatch:

@@ -17,6 +17,7 @@ from carbon_pipelines_tests.stream.debezium import message, relation, table
 MOVED = message("d", (10, 30), before={"id": 1})
 CREATED = message("c", (10, 30), after={"id": 2, "doc": "a"})
 OTHER = message("c", (10, 20), after={"id": 3, "doc": "b"})
+LATER = message("c", (10, 40), after={"id": 4, "doc": "b"})
 
 
 @pytest.fixture
@@ -50,6 +51,22 @@ def read(monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.mark.parametrize("tail", [[MOVED], [MOVED, b""]])
 def test_half_a_changed_key_waits_for_the_other_half(read: Any, tail: list[bytes]) -> None:
     assert read([OTHER, *tail], 0, Position(0, 0)) == ([0], 1)
+
+
+@pytest.mark.parametrize("again", [[OTHER], [OTHER, b"", OTHER], [OTHER, MOVED], [MOVED]])
+def test_half_a_changed_key_waits_while_a_connector_sends_again_what_came_before(
+    read: Any, again: list[bytes]
+) -> None:
+    topic = [OTHER, MOVED, *again]
+
+    assert read(topic, 0, Position(0, 0)) == ([0], 1)
+    rest = [*topic, MOVED, CREATED, LATER]
+    after = Position(10, 20 * 2048)
+    assert read(rest, 1, after) == ([1, len(rest) - 2, len(rest) - 1], len(rest))
+
+
+def test_half_a_changed_key_does_not_wait_once_something_else_follows(read: Any) -> None:
+    assert read([OTHER, MOVED, LATER], 0, Position(0, 0)) == ([0, 1, 2], 3)
 
 
 @pytest.mark.parametrize("before", [[], [OTHER], [b"", OTHER]])
