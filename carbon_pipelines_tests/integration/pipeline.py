@@ -21,6 +21,7 @@ from carbon_pipelines.lake.connection import load_table, open_catalog
 from carbon_pipelines.lake.merge import MergeHooks
 from carbon_pipelines.lake.state import TableProgress, load_progress
 from carbon_pipelines.lake.sync import TableSynced, sync_table
+from carbon_pipelines.source.slot import observe_slot
 from carbon_pipelines.stream.drain import drain
 from carbon_pipelines_tests.conftest import SourceDatabase
 from carbon_pipelines_tests.oracle import differences
@@ -108,6 +109,12 @@ class Pipeline:
             hooks=hooks,
             report=report,
         )
+
+    def is_captured(self) -> bool:
+        """Whether anybody reads the slot now."""
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            slot = observe_slot(connection, self.database.slot_name)
+        return slot is not None and slot.holder_pid is not None
 
     def follow(self, name: str, **more: Any) -> TableSynced:
         """Drain, then sync."""

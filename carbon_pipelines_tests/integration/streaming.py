@@ -128,7 +128,7 @@ def positions(envelopes: list[dict[str, Any]]) -> list[Position]:
 
 
 def wait_until(
-    holds: Callable[[], bool], *, seconds: float = 30.0, every_seconds: float = 0.02
+    holds: Callable[[], bool], *, seconds: float = 60.0, every_seconds: float = 0.02
 ) -> None:
     give_up_at = time.monotonic() + seconds
     while not holds():

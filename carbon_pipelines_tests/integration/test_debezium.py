@@ -13,8 +13,7 @@ from carbon_pipelines.embedded.stack import Stack
 from carbon_pipelines.errors.debezium import ConnectorBehindError, ConnectorRecreatedError
 from carbon_pipelines.lake.recopy import recopy_table
 from carbon_pipelines.quality.reconcile import verify_table
-from carbon_pipelines.source.connection import SourceConnection, connect
-from carbon_pipelines.source.slot import observe_slot
+from carbon_pipelines.source.connection import connect
 from carbon_pipelines.source.visibility import emit_marker
 from carbon_pipelines.stream.debezium_drain import wait_acknowledged
 from carbon_pipelines.stream.topic_state import load_topic_state
@@ -337,11 +336,6 @@ def test_an_incremental_snapshot_reads_rows_in_their_place(
         pipeline.close()
 
 
-def is_read(connection: SourceConnection, pipeline: DebeziumPipeline) -> bool:
-    slot = observe_slot(connection, pipeline.database.slot_name)
-    return slot is not None and slot.holder_pid is not None
-
-
 def test_a_connector_without_its_offsets_is_noticed_and_a_copy_heals_it(
     source_pipeline: DebeziumPipeline,
 ) -> None:
@@ -353,7 +347,7 @@ def test_a_connector_without_its_offsets_is_noticed_and_a_copy_heals_it(
     pipeline.follow("t")
     pipeline.disconnect()
     with connect(pipeline.dsn) as connection:
-        wait_until(lambda: not is_read(connection, pipeline))
+        wait_until(lambda: not pipeline.is_captured())
         # the first transaction that the new connector sees: no commit comes before it
         pipeline.execute("UPDATE t SET n = 5 WHERE id = 2")
         marker = emit_marker(connection, b"after the connector")

@@ -1,7 +1,6 @@
 """The moments at which rows get lost, doubled or revived, one test each."""
 
 import threading
-import time
 from collections.abc import Iterator
 
 import psycopg
@@ -27,6 +26,7 @@ from carbon_pipelines.stream.capture import Capture
 from carbon_pipelines_tests.conftest import SourceDatabase
 from carbon_pipelines_tests.integration.catalogs import both_catalogs, lake_of
 from carbon_pipelines_tests.integration.pipeline import Pipeline
+from carbon_pipelines_tests.integration.streaming import wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -352,10 +352,7 @@ def test_a_topic_deleted_and_created_again_is_told_apart(pipeline: Pipeline) -> 
     admin = AdminClient({"bootstrap.servers": pipeline.endpoints.stream_bootstrap})
     topic = topic_of(pipeline.tables["t"])
     admin.delete_topics([topic])[topic].result()
-    for _ in range(50):
-        if topic not in admin.list_topics(timeout=5).topics:
-            break
-        time.sleep(0.1)
+    wait_until(lambda: topic not in admin.list_topics(timeout=10).topics, every_seconds=0.1)
     pipeline.execute("UPDATE t SET n = 2 WHERE id = 2")
     pipeline.drain()
 
@@ -402,7 +399,7 @@ def test_starting_over_beside_a_running_capture_is_refused_before_anything_is_de
     )
     running.start()
     try:
-        time.sleep(1.5)
+        wait_until(pipeline.is_captured)
         plan = plan_start_over(pipeline.database)
         with pytest.raises(CaptureRunningError):
             list(

@@ -170,7 +170,7 @@ def test_a_copy_that_began_before_a_round_and_ends_inside_it_voids_it(
     monkeypatch.setattr(first_copy, "wait_until_older_transactions_ended", wait_for_blocker)
     with ThreadPoolExecutor(1) as pool:
         copying = pool.submit(recopy_table, bench.reading, bench.database, bench.endpoints)
-        assert waiting.wait(30)
+        assert waiting.wait(60)
 
         def copy_ends_first(*arguments: object, **named: object) -> object:
             if not copying.done():

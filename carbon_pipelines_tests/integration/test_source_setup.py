@@ -204,7 +204,7 @@ def test_a_barrier_blocked_by_an_open_transaction_names_it(database):
         assert blocked.value.retryable
         assert len(blocked.value.blockers) == 1
         assert f"process {pid}" in blocked.value.blockers[0]
-    assert ensure_source(database.dsn, spec, timeout=SOON).slot_created
+    assert ensure_source(database.dsn, spec).slot_created
 
 
 def test_a_barrier_blocked_by_a_prepared_transaction_names_it(database):
@@ -227,7 +227,7 @@ def test_a_barrier_that_was_not_passed_is_waited_for_by_the_next_call(database):
         for _ in range(2):  # the second call finds nothing to change, and has to wait all the same
             with pytest.raises(errors.OpenTransactionError):
                 ensure_source(database.dsn, both, timeout=SOON)
-    assert not ensure_source(database.dsn, both, timeout=SOON).publications_changed
+    assert not ensure_source(database.dsn, both).publications_changed
 
 
 def test_a_second_setup_at_the_same_moment_waits_for_the_first(database):

@@ -220,7 +220,7 @@ def test_postgres_killed_under_load_loses_and_doubles_nothing(streamed: Streamed
         streamed.wait_until_captured(process)
         writer.wait_for(300)
         streamed.stack.kill("postgres")
-        assert process.wait(30) != 0
+        assert process.wait(60) != 0
         assert process.stderr is not None
         assert b"SourceUnreachableError" in process.stderr.read()
     streamed.stack.up(lambda _line: None)
@@ -268,7 +268,7 @@ def test_a_second_capture_is_refused_and_leaves_the_first_alone(streamed: Stream
         assert streamed.drain().by == "capture"
         assert first.poll() is None
         first.send_signal(signal.SIGTERM)
-        assert first.wait(20) == 0
+        assert first.wait(60) == 0
     assert streamed.rows("credit") == [1]
     assert streamed.drain().by == "self"
 
@@ -292,7 +292,7 @@ def test_a_capture_whose_producer_was_taken_over_says_so(streamed: Streamed):
     )
     intruder.take_over()
     streamed.run("INSERT INTO credit VALUES (2, 'new')")
-    thread.join(40)
+    thread.join(60)
     stop.set()
     assert [error.transactional_id for error in found] == [f"carbon-{streamed.database.name}"]
     assert_each_row_once(streamed)
@@ -318,7 +318,7 @@ def test_kafka_that_stays_away_ends_capture_with_a_retryable_error(
     wait_until(lambda: streamed.rows("credit") == [1])
     streamed.stack.kill("kafka")
     streamed.run("INSERT INTO credit VALUES (2, 'new')")
-    thread.join(20)
+    thread.join(60)
     streamed.stack.up(lambda _line: None)
     assert [(e.retryable, e.bootstrap) for e in found] == [(True, bootstrap)]
     assert_each_row_once(streamed)
@@ -377,7 +377,7 @@ def test_a_table_declared_after_capture_started_stops_it_instead_of_losing_rows(
         streamed.wait_until_captured(process)
         drain(newer, streamed.endpoints, timeout=SOON)
         streamed.run("INSERT INTO public.meter VALUES (1)")
-        assert process.wait(20) != 0
+        assert process.wait(60) != 0
         assert process.stderr is not None
         assert CaptureOutdatedError.__name__.encode() in process.stderr.read()
     renewed = Streamed(streamed.stack, streamed.dsn, newer)
@@ -404,7 +404,7 @@ def test_an_idle_slot_moves_with_heartbeats_and_few_progress_records(
     stop.set()
     thread.join()
     assert captured[0].events == 0
-    assert 1 <= captured[0].kafka_transactions <= 8
+    assert 1 <= captured[0].kafka_transactions <= 2 + captured[0].seconds / 0.5
     assert captured[0].end_lsn > before
 
 
