@@ -12,7 +12,7 @@ import psycopg
 from psycopg import sql
 
 from carbon_pipelines.catalog.propose import ColumnFacts, NumericDigits, TableFacts
-from carbon_pipelines.source.connection import connect
+from carbon_pipelines.source.connection import session
 from carbon_pipelines.source.relation import SourceColumn, SourceRelation, load_relation
 
 _PART = r'"((?:[^"]|"")+)"|([^".]+)'
@@ -43,7 +43,7 @@ def load_facts(dsn: str, schema: str, name: str, report: Callable[[str], object]
     Raises:
         SourceError: The source does not answer, refuses us or has no such table.
     """
-    with connect(dsn) as connection:
+    with session(dsn) as connection:
         relation = load_relation(connection, schema, name)
         unbounded = [column for column in relation.columns if is_unbounded(column)]
         digits: dict[str, NumericDigits] = {}

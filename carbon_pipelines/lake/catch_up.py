@@ -23,8 +23,8 @@ from carbon_pipelines.lake.schema_follow import SchemaFollower
 from carbon_pipelines.lake.set_aside import SettingAside
 from carbon_pipelines.lake.state import TableProgress
 from carbon_pipelines.source.position import Position
-from carbon_pipelines.stream.topic_state import load_topic_state
-from carbon_pipelines.stream.topics import TopicState, check_topic, topic_of
+from carbon_pipelines.stream.topic_state import check_topic, load_topic_state
+from carbon_pipelines.stream.topics import TopicState, topic_of
 
 FURTHER = 2
 """Times that a batch is read again because an event after it decides a row of it."""

@@ -207,7 +207,8 @@ class FirstCopy:
             }
             try:
                 for future in as_completed(futures):
-                    files, rows = future.result()
+                    with lake_errors(f"Iceberg table {self._spec.label}"):
+                        files, rows = future.result()
                     self._rows += rows
                     staged = replace(staged, done=staged.done | {futures[future]})
                     with lake_errors(f"Iceberg table {self._spec.label}"):

@@ -40,8 +40,8 @@ from carbon_pipelines.source.position import Position
 from carbon_pipelines.stream.changes import read_changes
 from carbon_pipelines.stream.consumer import RawBatch
 from carbon_pipelines.stream.schemas import load_schema_history
-from carbon_pipelines.stream.topic_state import load_topic_state
-from carbon_pipelines.stream.topics import check_topic, ddl_topic, topic_of
+from carbon_pipelines.stream.topic_state import check_topic, load_topic_state
+from carbon_pipelines.stream.topics import ddl_topic, topic_of
 
 
 @dataclass(frozen=True, slots=True)

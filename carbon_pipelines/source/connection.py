@@ -136,15 +136,21 @@ def session(dsn: str) -> Generator[SourceConnection]:
         SourceUnreachableError: The server went away within the block.
         SettingsError, SourceAuthenticationError, SourceDatabaseMissingError: See ``connect``.
     """
-    with closing(connect(dsn)) as connection:
-        try:
-            yield connection
-        except psycopg.OperationalError as failure:
-            state = failure.sqlstate or "08"
-            if not state.startswith(("08", "57P")):  # connection exceptions and shutdowns
-                raise
-            reason = " ".join(str(failure).split())
-            raise SourceUnreachableError(describe_dsn(dsn), reason=reason) from failure
+    with closing(connect(dsn)) as connection, session_errors(dsn):
+        yield connection
+
+
+@contextmanager
+def session_errors(dsn: str) -> Generator[None]:
+    """Raise the end of a session by its server as ``SourceUnreachableError``."""
+    try:
+        yield
+    except psycopg.OperationalError as failure:
+        state = failure.sqlstate or "08"
+        if not state.startswith(("08", "57P")):  # connection exceptions and shutdowns
+            raise
+        reason = " ".join(str(failure).split())
+        raise SourceUnreachableError(describe_dsn(dsn), reason=reason) from failure
 
 
 def load_identity(connection: SourceConnection) -> SourceIdentity:

@@ -13,7 +13,7 @@ from typing import Literal
 from carbon_pipelines.catalog.database import DatabaseSpec
 from carbon_pipelines.embedded.endpoints import Endpoints
 from carbon_pipelines.errors import CaptureRunningError, DrainTimeoutError
-from carbon_pipelines.source.connection import connect
+from carbon_pipelines.source.connection import session
 from carbon_pipelines.source.failover import failover_advice, load_failover_facts
 from carbon_pipelines.source.position import Position, format_lsn
 from carbon_pipelines.source.visibility import emit_marker
@@ -61,7 +61,7 @@ def drain(database: DatabaseSpec, endpoints: Endpoints, *, timeout: timedelta) -
         CarbonPipelinesError: As ``Capture.run``.
     """
     healing = prepare(database, endpoints)
-    with connect(endpoints.source_dsn(database.name)) as connection:
+    with session(endpoints.source_dsn(database.name)) as connection:
         marker_lsn = emit_marker(connection, b"drain")
         advice = failover_advice(load_failover_facts(connection, database.slot_name))
     drained = _reach(database, endpoints, marker_lsn, timeout, healing)
@@ -83,7 +83,7 @@ def wait_captured(
         and _is_visible(database, endpoints, seconds=_VISIBLE_SECONDS)
     ):
         return Drained(progress.position, lsn, 0, 0.0, "capture", progress.generation)
-    with connect(endpoints.source_dsn(database.name)) as connection:
+    with session(endpoints.source_dsn(database.name)) as connection:
         emit_marker(connection, b"wait")
     return _reach(database, endpoints, lsn, timeout)
 

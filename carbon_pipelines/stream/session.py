@@ -27,7 +27,7 @@ import psycopg
 from carbon_pipelines.catalog.database import DatabaseSpec
 from carbon_pipelines.embedded.endpoints import Endpoints
 from carbon_pipelines.errors import CaptureOutdatedError, SourceUnreachableError
-from carbon_pipelines.source.connection import connect, session
+from carbon_pipelines.source.connection import connect, session, session_errors
 from carbon_pipelines.source.leaves import load_ancestors
 from carbon_pipelines.source.position import Position
 from carbon_pipelines.stream.envelope import Target
@@ -116,9 +116,10 @@ class Session:
         self._producer.take_over()
         self._control = connect(self._dsn)
         opened.callback(lambda: self._control.close())
-        self._committed: Progress = load_resume_point(
-            self._control, endpoints, database, healing=healing
-        )
+        with session_errors(self._dsn):
+            self._committed: Progress = load_resume_point(
+                self._control, endpoints, database, healing=healing
+            )
         self._translator = Translator(
             database.slot_name,
             database.name,

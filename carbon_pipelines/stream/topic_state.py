@@ -1,7 +1,8 @@
 """Which topic answers to a name now, and how far what was written to it is decided.
 
-What belongs here: asking Kafka for offsets, and its errors as ours. What does not: reading events
-(``consumer.py``) and making topics (``topics.py``).
+What belongs here: asking Kafka for offsets, comparing the topic with the one that was read before,
+and Kafka's errors as ours. What does not: reading events (``consumer.py``) and making topics
+(``topics.py``).
 """
 
 import time
@@ -17,7 +18,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import OffsetSpec  # pyright: ignore[reportPrivateImportUsage]
 
-from carbon_pipelines.errors import TopicMissingError
+from carbon_pipelines.errors import TopicMissingError, TopicReplacedError
 from carbon_pipelines.stream.topics import (
     REQUEST_SECONDS,
     TopicState,
@@ -59,6 +60,17 @@ def load_topic_state(bootstrap: str, topic: str) -> TopicState:
             partition
         ]
         return TopicState(topic, topic_id, cluster_id, low, high)
+
+
+def check_topic(remembered_topic_id: str, remembered_cluster_id: str, found: TopicState) -> None:
+    """Compare the topic that offsets were remembered for with the one that is there.
+
+    Raises:
+        TopicReplacedError: It is another one, so the offsets mean nothing in it.
+    """
+    before, now = (remembered_cluster_id, remembered_topic_id), (found.cluster_id, found.topic_id)
+    if before != now:
+        raise TopicReplacedError(found.topic, before=before, now=now)
 
 
 def wait_until_decided(bootstrap: str, topics: Collection[str], *, seconds: float) -> bool:

@@ -22,11 +22,7 @@ from confluent_kafka.admin import (
 
 from carbon_pipelines.catalog.database import DatabaseSpec
 from carbon_pipelines.catalog.table import TableSpec
-from carbon_pipelines.errors import (
-    StreamUnavailableError,
-    TopicRefusedError,
-    TopicReplacedError,
-)
+from carbon_pipelines.errors import StreamUnavailableError, TopicRefusedError
 
 LARGEST_EVENT_BYTES = 64 << 20
 """The largest event capture sends; topics accept a little more, for what a record batch adds."""
@@ -56,6 +52,15 @@ _SETTLING = frozenset(
     }
 )
 """What a broker says of a partition that it takes over, as for a moment after it was started."""
+_PASSING = _SETTLING | {
+    KafkaError.BROKER_NOT_AVAILABLE,
+    KafkaError.INVALID_REPLICATION_FACTOR,
+    KafkaError.NETWORK_EXCEPTION,
+    KafkaError.NOT_CONTROLLER,
+    KafkaError.REQUEST_TIMED_OUT,
+    KafkaError.THROTTLING_QUOTA_EXCEEDED,
+}
+"""What a controller says meanwhile: we ask for as many replicas as the cluster has brokers."""
 
 _SIZE = {"max.message.bytes": str(LARGEST_EVENT_BYTES + (1 << 20))}
 _TABLE_CONFIG = {"cleanup.policy": "delete", **_SIZE}
@@ -228,17 +233,6 @@ def delete_topics(bootstrap: str, database: str) -> tuple[str, ...]:
     return tuple(doomed)
 
 
-def check_topic(remembered_topic_id: str, remembered_cluster_id: str, found: TopicState) -> None:
-    """Compare the topic that offsets were remembered for with the one that is there.
-
-    Raises:
-        TopicReplacedError: It is another one, so the offsets mean nothing in it.
-    """
-    before, now = (remembered_cluster_id, remembered_topic_id), (found.cluster_id, found.topic_id)
-    if before != now:
-        raise TopicReplacedError(found.topic, before=before, now=now)
-
-
 def open_admin(bootstrap: str) -> AdminClient:
     """An admin client whose log lines go nowhere: its errors are raised."""
     return AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
@@ -256,16 +250,25 @@ def _underscores(found: re.Match[str]) -> str:
 
 
 def _create(admin: AdminClient, bootstrap: str, topics: list[NewTopic]) -> list[str]:
+    """Create topics; a cluster whose brokers are coming back is asked again for a while."""
     created: list[str] = []
-    futures = admin.create_topics(topics, operation_timeout=REQUEST_SECONDS)
-    for name, future in futures.items():
-        try:
-            future.result()
-        except KafkaException as error:
-            if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
-                continue
-            raise _refused(bootstrap, name, "create", error) from error
-        created.append(name)
+    give_up_at = time.monotonic() + REQUEST_SECONDS
+    while topics:
+        futures = admin.create_topics(topics, operation_timeout=REQUEST_SECONDS)
+        wait(futures.values())
+        again: list[NewTopic] = []
+        for topic in topics:
+            try:
+                futures[topic.topic].result()
+                created.append(topic.topic)
+            except KafkaException as error:
+                if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
+                    continue
+                if error.args[0].code() not in _PASSING or time.monotonic() > give_up_at:
+                    raise _refused(bootstrap, topic.topic, "create", error) from error
+                again.append(topic)
+        topics = again
+        time.sleep(_PAUSE_SECONDS if again else 0.0)
     _wait_until_readable(bootstrap, created)
     return created
 
@@ -292,6 +295,6 @@ def _refused(
     bootstrap: str, topic: str, doing: str, error: KafkaException
 ) -> TopicRefusedError | StreamUnavailableError:
     cause: KafkaError = error.args[0]
-    if cause.retriable() or cause.code() in _NO_ANSWER:
+    if cause.code() in _PASSING | _NO_ANSWER:
         return unavailable(bootstrap, f"asked to {doing} topic {topic}", cause)
     return TopicRefusedError(bootstrap, topic, doing=doing, reason=f"{cause.name()}, {cause.str()}")

@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka import Producer
 
 from carbon_pipelines.embedded.stack import Stack
-from carbon_pipelines.errors import CommitConflictError, WrongDatabaseError
+from carbon_pipelines.errors import CommitConflictError, LakeUnavailableError, WrongDatabaseError
 from carbon_pipelines.lake import first_copy
 from carbon_pipelines.lake.copy_range import RangeReader
 from carbon_pipelines.lake.first_copy import FirstCopied, FirstCopy
@@ -148,6 +148,32 @@ def _wait_for_more(merges: list[int]) -> None:
     before, pause = merges[0], threading.Event()
     while merges[0] == before:
         pause.wait(0.02)
+
+
+def test_a_copy_whose_store_goes_away_goes_on_once_it_is_back(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline.drain()
+    real, copied = RangeReader.copy, list[bool]()
+
+    def copy_until_store_is_gone(self: RangeReader, *arguments: object) -> object:
+        if len(copied) == 2:
+            pipeline.stack.kill("s3")
+        copied.append(True)
+        return real(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(first_copy, "READERS", 1)
+    with monkeypatch.context() as patched:
+        patched.setattr(RangeReader, "copy", copy_until_store_is_gone)
+        with pytest.raises(LakeUnavailableError) as gone:
+            pipeline.sync("t")
+    pipeline.stack.up(lambda _: None)
+    lines: list[str] = []
+    pipeline.sync("t", report=lines.append)
+
+    assert gone.value.retryable
+    assert any("resuming" in line for line in lines)
+    assert pipeline.differences("t") == 0
 
 
 def test_a_copy_whose_rows_were_moved_after_it_was_killed_begins_again(

@@ -3,8 +3,9 @@
 import random
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from types import ModuleType
 
 import psycopg
 import pytest
@@ -20,6 +21,7 @@ from carbon_pipelines.errors import (
     StreamUnavailableError,
 )
 from carbon_pipelines.source.position import Position, parse_lsn
+from carbon_pipelines.stream import drain as drain_module
 from carbon_pipelines.stream import producer as producer_module
 from carbon_pipelines.stream import session as session_module
 from carbon_pipelines.stream.capture import Capture
@@ -329,6 +331,28 @@ def test_postgres_that_is_gone_is_a_retryable_error(streamed: Streamed):
     with pytest.raises(SourceUnreachableError):
         streamed.drain()
     streamed.stack.up(lambda _line: None)
+    assert streamed.drain().by == "self"
+
+
+@pytest.mark.parametrize(
+    ("module", "moment"),
+    [(drain_module, "emit_marker"), (session_module, "load_resume_point")],
+)
+def test_postgres_that_goes_in_between_is_a_retryable_error(
+    streamed: Streamed, monkeypatch: pytest.MonkeyPatch, module: ModuleType, moment: str
+):
+    real: Callable[..., object] = getattr(module, moment)
+
+    def end_session_first(session: psycopg.Connection, *more: object, **named: object) -> object:
+        with streamed.connect() as connection:
+            pid = session.info.backend_pid
+            connection.execute("SELECT pg_terminate_backend(%s, 30000)", (pid,))
+        return real(session, *more, **named)
+
+    monkeypatch.setattr(module, moment, end_session_first)
+    with pytest.raises(SourceUnreachableError):
+        streamed.drain()
+    monkeypatch.setattr(module, moment, real)
     assert streamed.drain().by == "self"
 
 

@@ -28,9 +28,8 @@ from carbon_pipelines.stream import resume
 from carbon_pipelines.stream.consumer import read_batches
 from carbon_pipelines.stream.progress import Progress, load_progress
 from carbon_pipelines.stream.schemas import load_schema_history
-from carbon_pipelines.stream.topic_state import load_topic_state
+from carbon_pipelines.stream.topic_state import check_topic, load_topic_state
 from carbon_pipelines.stream.topics import (
-    check_topic,
     ddl_topic,
     delete_topics,
     ensure_topics,

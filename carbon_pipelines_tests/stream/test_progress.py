@@ -14,7 +14,8 @@ from carbon_pipelines.source.connection import SourceIdentity
 from carbon_pipelines.source.position import Position
 from carbon_pipelines.stream.progress import Progress
 from carbon_pipelines.stream.resume import check_same_source, plan_timeline_change
-from carbon_pipelines.stream.topics import TopicState, check_topic, progress_topic, table_topic
+from carbon_pipelines.stream.topic_state import check_topic
+from carbon_pipelines.stream.topics import TopicState, progress_topic, table_topic
 
 PROGRESS = Progress(
     position=Position(0x16B3748, 3),

@@ -72,12 +72,12 @@ def observe_wal(database: DatabaseSpec, endpoints: "Endpoints") -> Lag:
     Raises:
         SourceError: PostgreSQL does not answer, or refuses us.
     """
-    from carbon_pipelines.source.connection import connect
+    from carbon_pipelines.source.connection import session
     from carbon_pipelines.source.slot import observe_slot
     from carbon_pipelines.source.visibility import current_insert_lsn
 
     asset = database_key("stream", database).to_user_string()
-    with connect(endpoints.source_dsn(database.name)) as connection:
+    with session(endpoints.source_dsn(database.name)) as connection:
         slot = observe_slot(connection, database.slot_name)
         end = current_insert_lsn(connection)
     if slot is None:
