@@ -17,7 +17,9 @@ Nothing of a copy is visible until it is whole. The order of steps that keeps it
    then wait until Kafka holds everything up to the marker;
 6. a resumed copy has ranges of several snapshots: it skips by the first, and the branch is brought
    past the last one's L before anyone sees it. Only keyed mirrors resume; others start again;
-7. ``main`` is set to the branch's head.
+7. ``main`` is set to the branch's head once that holds all that was merged into ``main`` meanwhile,
+   so that readers are not taken back in time. Where the columns have changed since or events were
+   set aside, and after ``CATCH_UPS`` attempts, they are until the next merge.
 """
 
 from collections.abc import Callable
@@ -45,6 +47,7 @@ from carbon_pipelines.lake.layout import Layout, stage_layout
 from carbon_pipelines.lake.partitions import file_target
 from carbon_pipelines.lake.staging import (
     BRANCH,
+    ReadersAheadError,
     StagedCopy,
     beside_others,
     discard_branch,
@@ -72,6 +75,8 @@ RANGE_BYTES = 96 * 1024 * 1024
 """Heap bytes of one range, which becomes one data file in an unpartitioned table."""
 ATTEMPTS_WHEN_REWRITTEN = 3
 """Copies begun again because the source table was truncated or rewritten meanwhile."""
+CATCH_UPS = 5
+"""Attempts to publish a copy beside merges that each time were ahead of it."""
 CAPTURE_TIMEOUT = timedelta(minutes=30)
 """How long capture may take to pass the copy's L."""
 
@@ -221,23 +226,54 @@ class FirstCopy:
         return table, staged
 
     def _publish(self, table: Table, staged: StagedCopy, layout: Layout) -> FirstCopied:
-        label, progress = self._spec.label, staged.progress
+        progress = staged.progress
         if staged.snapshots > 1:
-            bootstrap = self._endpoints.stream_bootstrap
-            catch_up = CatchUp(self._catalog, self._spec, bootstrap, branch=BRANCH)
-            done = catch_up.run(table, progress, until_lsn=staged.last_through_lsn)
-            if done.progress.schema_version != progress.schema_version:
-                # rows of newer columns are on the branch, and publishing would take the columns
-                raise RelationRewrittenError(label, how="changed its columns")
-            table, progress = done.table, done.progress
-            if load_branch_progress(table.metadata, label, BRANCH) != progress:
-                raise CommitConflictError(label, 1)
-        with lake_errors(f"Iceberg table {label}"):
-            published = publish(self._catalog, table, layout)
-        return FirstCopied(published, progress, self._rows)
+            table, progress = self._catch_up(table, progress, staged.last_through_lsn)
+        for _ in range(CATCH_UPS):
+            try:
+                return FirstCopied(self._swap(table, layout, progress), progress, self._rows)
+            except ReadersAheadError as ahead:
+                if not _may_catch_up(ahead.readers, progress, table, layout):
+                    break
+                until_lsn = ahead.readers.position.commit_lsn
+                table, progress = self._catch_up(table, progress, until_lsn)
+        self._report(
+            f"{self._spec.label}: readers go back to what the copy holds until the next merge"
+        )
+        return FirstCopied(self._swap(table, layout, None), progress, self._rows)
+
+    def _swap(self, table: Table, layout: Layout, copied: TableProgress | None) -> Table:
+        with lake_errors(f"Iceberg table {self._spec.label}"):
+            return publish(self._catalog, table, layout, copied=copied)
+
+    def _catch_up(
+        self, table: Table, progress: TableProgress, until_lsn: int
+    ) -> tuple[Table, TableProgress]:
+        """Merge into the branch what the stream holds up to ``until_lsn``."""
+        label, bootstrap = self._spec.label, self._endpoints.stream_bootstrap
+        catch_up = CatchUp(self._catalog, self._spec, bootstrap, branch=BRANCH)
+        done = catch_up.run(table, progress, until_lsn=until_lsn)
+        if done.progress.schema_version != progress.schema_version:
+            # rows of newer columns are on the branch, and publishing would take the columns
+            raise RelationRewrittenError(label, how="changed its columns")
+        if load_branch_progress(done.table.metadata, label, BRANCH) != done.progress:
+            raise CommitConflictError(label, 1)
+        return done.table, done.progress
 
     def _report_progress(self, staged: StagedCopy) -> None:
         self._report(
             f"{self._spec.label}: {len(staged.done)} of {len(staged.ranges)} ranges, "
             f"{self._rows:,} rows copied"
         )
+
+
+def _may_catch_up(
+    readers: TableProgress, copied: TableProgress, table: Table, layout: Layout
+) -> bool:
+    """Whether what was merged beside a copy can be merged into it under the columns that it has.
+
+    Merges of ``main`` follow changes of columns and set events aside; those of a copy do neither.
+    """
+    same_columns = layout.schema.schema_id == table.metadata.current_schema_id
+    same_version = readers.schema_version == copied.schema_version
+    return same_columns and same_version and not readers.dead_letters

@@ -11,6 +11,7 @@ the copy.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import astuple, dataclass
 from typing import TypeVar
 
@@ -33,7 +34,12 @@ from carbon_pipelines.lake.connection import load_table
 from carbon_pipelines.lake.layout import Layout, plan_layout_updates
 from carbon_pipelines.lake.parking import ended
 from carbon_pipelines.lake.row_delta import FileChanges
-from carbon_pipelines.lake.state import TableProgress, find_carrier, read_progress
+from carbon_pipelines.lake.state import (
+    TableProgress,
+    find_carrier,
+    load_progress,
+    read_progress,
+)
 from carbon_pipelines.source.leaves import Piece
 
 BRANCH = "carbon_first_copy"
@@ -42,6 +48,14 @@ COMMIT_ATTEMPTS = 40
 """Times that a commit gives way to others of the table, before that is reported as a conflict."""
 
 T = TypeVar("T")
+
+
+class ReadersAheadError(Exception):
+    """Readers see what was merged beside the copy, up to ``readers``; ``first_copy.py`` answers."""
+
+    def __init__(self, readers: TableProgress) -> None:
+        self.readers = readers
+        super().__init__(f"readers are at {readers.position}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,15 +193,19 @@ def stage_files(
     return beside_others(catalog, table, attempt)
 
 
-def publish(catalog: Catalog, table: Table, layout: Layout) -> Table:
+def publish(
+    catalog: Catalog, table: Table, layout: Layout, *, copied: TableProgress | None = None
+) -> Table:
     """Set ``main`` to the branch's head and drop the branch, in one commit.
 
     ``layout`` becomes the table's, and a parked table flows again with it. The branch must be as it
     was in ``table``: another process may have given the copy up and begun its own. ``main`` may
     have moved on: what was merged into it meanwhile is merged into the new rows by the next run,
-    from where the copy stands.
+    from where the copy stands. Readers that must not be taken back in time are not: ``copied`` is
+    what the branch carries then.
 
     Raises:
+        ReadersAheadError: Readers see more than ``copied``; nothing was done.
         CommitConflictError: Somebody else wrote to the branch meanwhile (retryable).
         CommitUnknownError: The answer was lost, the catalog does not show the copy (retryable).
     """
@@ -197,6 +215,8 @@ def publish(catalog: Catalog, table: Table, layout: Layout) -> Table:
         if _is_published(table, head):  # by an attempt whose answer said otherwise
             return table
         _check_head(table, head)
+        if copied is not None:
+            _check_readers(table, copied)
         refs = table.metadata.refs
         main = refs[MAIN_BRANCH].snapshot_id if MAIN_BRANCH in refs else None
         updates = (
@@ -231,6 +251,25 @@ def _check_head(table: Table, head: int | None) -> None:
     """The branch stands at ``head`` (None: there is none), or another process has taken it."""
     if _head(table) != head:
         raise CommitConflictError("/".join(table.name()), 1)
+
+
+def _check_readers(table: Table, copied: TableProgress) -> None:
+    """Refuse what is further back in the topic that readers have their rows from."""
+    with suppress(StateMissingError):  # what they have is not ours: it has no place in a topic
+        readers = load_progress(table.metadata, "/".join(table.name()))
+        if readers is None or _topic(readers) != _topic(copied):
+            return
+        if readers.next_offset > copied.next_offset:
+            raise ReadersAheadError(readers)
+
+
+def _topic(progress: TableProgress) -> tuple[str, str, str, int]:
+    return (
+        progress.cluster_id,
+        progress.topic_id,
+        progress.system_identifier,
+        progress.generation,
+    )
 
 
 def _is_published(table: Table, head: int) -> bool:

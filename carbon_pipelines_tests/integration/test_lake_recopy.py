@@ -16,6 +16,7 @@ from carbon_pipelines.lake.copy_range import RangeReader
 from carbon_pipelines.lake.first_copy import FirstCopied, FirstCopy
 from carbon_pipelines.lake.recopy import recopy_table
 from carbon_pipelines.lake.staging import BRANCH
+from carbon_pipelines.lake.state import read_progress
 from carbon_pipelines.stream.progress import Progress, load_progress
 from carbon_pipelines.stream.topics import progress_topic
 from carbon_pipelines_tests.conftest import SourceDatabase
@@ -89,17 +90,12 @@ def test_merges_while_a_copy_begins_keep_their_place_in_time(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipeline.follow("t")
-    real, merged = RangeReader.copy, threading.Lock()
 
-    def copy_late(self: RangeReader, *arguments: object) -> object:
-        copied = real(self, *arguments)  # type: ignore[arg-type]
-        if merged.acquire(blocking=False):
-            for number in range(3):
-                merge_update(pipeline, 100 + number)
-        return copied
+    def merge_thrice() -> None:
+        for number in range(3):
+            merge_update(pipeline, 100 + number)
 
-    monkeypatch.setattr(first_copy, "READERS", 1)
-    monkeypatch.setattr(RangeReader, "copy", copy_late)
+    during_copy(monkeypatch, merge_thrice)
     kill_copy(pipeline, after_ranges=1)
     merge_update(pipeline, 200)
 
@@ -109,6 +105,53 @@ def test_merges_while_a_copy_begins_keep_their_place_in_time(
     recopy_table(pipeline.tables["t"], pipeline.database, pipeline.endpoints)
     merge_update(pipeline, 300)
     assert lake_rows(pipeline) == source_rows(pipeline)
+    assert pipeline.differences("t") == 0
+
+
+def during_copy(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], None]) -> None:
+    """Have something happen once a range was read and before it is on the branch."""
+    real, first = RangeReader.copy, threading.Lock()
+
+    def copy_late(self: RangeReader, *arguments: object) -> object:
+        copied = real(self, *arguments)  # type: ignore[arg-type]
+        if first.acquire(blocking=False):
+            happens()
+        return copied
+
+    monkeypatch.setattr(first_copy, "READERS", 1)  # so that the copy commits nothing meanwhile
+    monkeypatch.setattr(RangeReader, "copy", copy_late)
+
+
+def test_a_copy_anew_takes_no_reader_back_behind_what_was_merged_meanwhile(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline.follow("t")
+    during_copy(monkeypatch, lambda: merge_update(pipeline, 100))
+
+    copied = recopy_table(pipeline.tables["t"], pipeline.database, pipeline.endpoints)
+
+    assert pipeline.differences("t") == 0
+    assert lake_rows(pipeline) == source_rows(pipeline)
+    assert copied.progress == pipeline.progress("t")
+    merge_update(pipeline, 200)
+    assert pipeline.differences("t") == 0
+
+
+def test_a_copy_beside_which_columns_changed_is_published_and_the_next_merge_follows(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline.follow("t")
+
+    def change_columns() -> None:
+        pipeline.execute("ALTER TABLE t ADD COLUMN tag text DEFAULT 'x'")
+        merge_update(pipeline, 100)
+
+    during_copy(monkeypatch, change_columns)
+    lines: list[str] = []
+    recopy_table(pipeline.tables["t"], pipeline.database, pipeline.endpoints, report=lines.append)
+    pipeline.follow("t")
+
+    assert any("readers go back" in line for line in lines)
     assert pipeline.differences("t") == 0
 
 
@@ -134,8 +177,10 @@ def test_a_copy_anew_ends_beside_a_loop_of_merges(
     finally:
         stop.set()
         merging.join()
+    offsets = offsets_seen(pipeline)
     pipeline.follow("t")
 
+    assert offsets == sorted(offsets)
     assert copied.rows == 2000
     assert merges[0] > 2
     assert lake_rows(pipeline) == source_rows(pipeline)
@@ -144,35 +189,38 @@ def test_a_copy_anew_ends_beside_a_loop_of_merges(
     assert numbers == sorted(numbers)
 
 
+def offsets_seen(pipeline: Pipeline) -> list[int]:
+    """The offsets that readers' snapshots go on from, in the order in which readers saw them."""
+    table = pipeline.iceberg("t")
+    seen = [table.snapshot_by_id(entry.snapshot_id) for entry in table.history()]
+    carried = [s.summary.additional_properties for s in seen if s is not None and s.summary]
+    return [read_progress(p, "t").next_offset for p in carried if "carbon.offsets" in p]
+
+
 def _wait_for_more(merges: list[int]) -> None:
     before, pause = merges[0], threading.Event()
     while merges[0] == before:
         pause.wait(0.02)
 
 
-def test_a_copy_whose_store_goes_away_goes_on_once_it_is_back(
+def test_a_copy_whose_store_goes_away_may_be_made_once_it_is_back(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipeline.drain()
-    real, copied = RangeReader.copy, list[bool]()
+    real = RangeReader.copy
 
-    def copy_until_store_is_gone(self: RangeReader, *arguments: object) -> object:
-        if len(copied) == 2:
-            pipeline.stack.kill("s3")
-        copied.append(True)
+    def copy_without_store(self: RangeReader, *arguments: object) -> object:
+        pipeline.stack.kill("s3")
         return real(self, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(first_copy, "READERS", 1)
-    with monkeypatch.context() as patched:
-        patched.setattr(RangeReader, "copy", copy_until_store_is_gone)
-        with pytest.raises(LakeUnavailableError) as gone:
-            pipeline.sync("t")
+    monkeypatch.setattr(RangeReader, "copy", copy_without_store)
+    with pytest.raises(LakeUnavailableError) as gone:
+        pipeline.sync("t")
+    monkeypatch.setattr(RangeReader, "copy", real)
     pipeline.stack.up(lambda _: None)
-    lines: list[str] = []
-    pipeline.sync("t", report=lines.append)
+    pipeline.sync("t")
 
     assert gone.value.retryable
-    assert any("resuming" in line for line in lines)
     assert pipeline.differences("t") == 0
 
 
