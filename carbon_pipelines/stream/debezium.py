@@ -100,7 +100,7 @@ class Decoder:
         mark = self.ordering.mark
         try:
             return self._envelopes(event, place)
-        except ShapeUnknownError:
+        except (ShapeUnknownError, UnreadableValueError):  # its shape may be recorded by now
             self.ordering.go_back(mark)
             raise
 
@@ -245,10 +245,10 @@ class Decoder:
         return f"{{{','.join(pieces)}}}"
 
     def _check_columns(self, event: Event, shape: _Shape, row: Row) -> None:
-        """Every column of the shape is there, and no other has a value."""
+        """Every column of the shape is there, and no other: a NULL is of its own shape too."""
         known = {column.name for column, _ in shape.columns} | self._table.dropped_columns
         missing = tuple(c.name for c, _ in shape.columns if c.name not in row)
-        added = tuple(n for n, value in row.items() if n not in known and value is not None)
+        added = tuple(name for name in row if name not in known)
         if missing or added:
             raise ShapeUnknownError(self._topic, event.offset, missing=missing, added=added)
 

@@ -18,7 +18,11 @@ from confluent_kafka import KafkaException
 from carbon_pipelines.catalog.debezium import DebeziumSpec
 from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.errors import MalformedEnvelopeError
-from carbon_pipelines.errors.debezium import ShapeUnknownError, TopicPartitionedError
+from carbon_pipelines.errors.debezium import (
+    ShapeUnknownError,
+    TopicPartitionedError,
+    UnreadableValueError,
+)
 from carbon_pipelines.source.position import Position
 from carbon_pipelines.source.relation import SourceRelation
 from carbon_pipelines.stream.consumer import MAX_EVENTS, RawBatch, read_batches
@@ -87,7 +91,7 @@ def _decode(bootstrap: str, table: TableSpec, decoder: Decoder, raw: RawBatch) -
     for offset, value in zip(raw.offsets, raw.values, strict=True):
         try:
             envelopes = decoder.decode(offset, value)
-        except ShapeUnknownError:
+        except (ShapeUnknownError, UnreadableValueError):
             decoder.shapes = _load_shapes(bootstrap, table)
             envelopes = decoder.decode(offset, value)
         values += envelopes

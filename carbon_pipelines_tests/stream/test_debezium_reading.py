@@ -93,15 +93,26 @@ def test_rows_of_a_copy_that_are_sent_again_are_left_out(read: Any) -> None:
     assert read([*rows[:2], *rows], 2, after) == ([4, 5], 6)
 
 
-def test_a_shape_that_was_recorded_meanwhile_is_read(read: Any) -> None:
+@pytest.mark.parametrize(
+    ("columns", "row"),
+    [
+        ({"doc": "text", "n": "int4"}, {"doc": "a", "n": 1}),
+        ({"doc": "text", "n": "int4"}, {"doc": "a", "n": None}),
+        ({}, {}),
+        ({"doc": "int4"}, {"doc": 7}),
+    ],
+)
+def test_a_shape_that_was_recorded_meanwhile_is_read(
+    read: Any, columns: dict[str, str], row: dict[str, Any]
+) -> None:
     shapes = [(Position(0, 0), relation(doc="text"))]
-    wider = message("c", (10, 50), after={"id": 4, "doc": "a", "n": 1})
-    read.shapes[:] = shapes
-    loads = iter([shapes, [*shapes, (Position(10, 40), relation(2, doc="text", n="int4"))]])
+    changed = message("c", (10, 50), after={"id": 4, **row})
+    loads = iter([shapes, [*shapes, (Position(10, 40), relation(2, **columns))]])
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(debezium_reading, "_load_shapes", lambda *_: next(loads))
-        assert read([OTHER, wider], 0, Position(0, 0)) == ([0, 1], 2)
+        assert read([OTHER, changed], 0, Position(0, 0)) == ([0, 1], 2)
+    assert next(loads, None) is None
 
 
 def test_a_topic_of_several_partitions_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
