@@ -123,7 +123,7 @@ class KeptConnector:
     """A connector that an operator looks after: a dead worker and a failed task are started again.
 
     Attributes:
-        failures: How often its task failed, by what its trace says first.
+        failures: How often its task failed, by the first cause.
     """
 
     def __init__(self, pipeline: DebeziumPipeline) -> None:
@@ -139,7 +139,7 @@ class KeptConnector:
         try:
             tasks = self._pipeline.status()["tasks"]
             failed = [task["trace"] for task in tasks if task["state"] == "FAILED"]
-            self.failures.update(trace.split("\n")[0] for trace in failed)
+            self.failures.update(trace.split("Caused by: ")[-1].split("\n")[0] for trace in failed)
             if failed:
                 name = self._pipeline.connector
                 path = f"/connectors/{name}/restart?includeTasks=true&onlyFailed=true"

@@ -73,13 +73,15 @@ def test_random_dml_and_ddl_with_random_kills_ends_equal_on_every_table(
         pipeline.sync(name)
 
     struck: Counter[str] = Counter()
+    victims: list[str] = []
     ends_at = time.monotonic() + seconds
     with (
         pipeline_processes(stack, pipeline, tmp_path, connector=connector) as (capture, merge),
         RandomSource(pipeline.dsn, seed=seed, by_name=connector is not None) as load,
     ):
         while time.monotonic() < ends_at:
-            victim = chance.choice(VICTIMS)
+            victims = victims or chance.sample(VICTIMS, len(VICTIMS))
+            victim = victims.pop()
             strike(victim, stack, capture, merge, chance)
             struck[victim] += 1
             rest_until = time.monotonic() + chance.uniform(1.0, 8.0)
