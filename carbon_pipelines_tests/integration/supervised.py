@@ -62,8 +62,12 @@ class Supervised:
     def keep(self) -> None:
         """Start it again if it has ended; an end that it calls fatal fails the test."""
         if self.process.poll() is not None:
-            assert self.process.returncode != merging.FATAL, self._log.read_text()[-3000:]
+            assert self.process.returncode != merging.FATAL, self.tail()
             self.process = self._start(())
+
+    def tail(self) -> str:
+        """The end of its log."""
+        return self._log.read_text()[-3000:]
 
     def kill(self) -> None:
         """End it at once."""
@@ -134,7 +138,7 @@ def strike(
         merge.restart(f"--die={victim}", f"--at={chance.randint(1, 4)}")
         give_up_at = time.monotonic() + _DEATH_SECONDS
         while merge.process.poll() is None:
-            assert time.monotonic() < give_up_at, f"nothing was merged, so nothing died {victim}"
+            assert time.monotonic() < give_up_at, f"nothing died {victim}: {merge.tail()}"
             capture.keep()
             time.sleep(0.1)
         return
