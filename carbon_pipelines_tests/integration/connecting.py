@@ -134,6 +134,12 @@ class KeptConnector:
         """End the worker at once."""
         self._pipeline.stack.kill("connect")
 
+    def tail(self) -> str:
+        """Its state, its failures and what the worker said last."""
+        log = self._pipeline.stack.status().part("connect").log
+        said = log.read_text(errors="replace")[-6000:]
+        return f"{self._pipeline.status()}\n{dict(self.failures)}\n{said}"
+
     def keep(self) -> None:
         """Start again what has ended."""
         try:

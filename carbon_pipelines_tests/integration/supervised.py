@@ -24,7 +24,7 @@ from carbon_pipelines_tests.integration import merging
 from carbon_pipelines_tests.integration.pipeline import Pipeline
 
 MOMENTS = ("before_write", "after_write", "after_commit")
-_DEATH_SECONDS = 120.0
+_DEATH_SECONDS = 300.0
 """How long a process that is to die while it merges may find nothing to merge."""
 VICTIMS = ("capture", *MOMENTS, "kafka", "postgres", "s3")
 
@@ -38,6 +38,10 @@ class Kept(Protocol):
 
     def kill(self) -> None:
         """End it at once."""
+        ...
+
+    def tail(self) -> str:
+        """What it said last."""
         ...
 
 
@@ -66,7 +70,7 @@ class Supervised:
             self.process = self._start(())
 
     def tail(self) -> str:
-        """The end of its log."""
+        """What it said last."""
         return self._log.read_text()[-3000:]
 
     def kill(self) -> None:
@@ -138,7 +142,9 @@ def strike(
         merge.restart(f"--die={victim}", f"--at={chance.randint(1, 4)}")
         give_up_at = time.monotonic() + _DEATH_SECONDS
         while merge.process.poll() is None:
-            assert time.monotonic() < give_up_at, f"nothing died {victim}: {merge.tail()}"
+            assert time.monotonic() < give_up_at, (
+                f"nothing died {victim}: {merge.tail()}\n{capture.tail()}"
+            )
             capture.keep()
             time.sleep(0.1)
         return

@@ -28,13 +28,15 @@ from carbon_pipelines_tests.integration.supervised import VICTIMS, pipeline_proc
 
 pytestmark = pytest.mark.integration
 
-USUAL_SECONDS = {"native": 120, "debezium": 40}
-NIGHTLY_SECONDS = 1800
+USUAL_SECONDS, NIGHTLY_SECONDS = 120, 1800
 RECOPIES = 9_999
 IMPATIENT = {"retriable.restart.connector.wait.ms": "500", "slot.retry.delay.ms": "500"}
 
 
-@pytest.fixture(params=["native", pytest.param("debezium", marks=pytest.mark.debezium)])
+BY_CONNECTOR = pytest.param("debezium", marks=[pytest.mark.debezium, pytest.mark.nightly])
+
+
+@pytest.fixture(params=["native", BY_CONNECTOR])
 def pipeline(
     request: pytest.FixtureRequest, stack: Stack, source: SourceDatabase
 ) -> Iterator[Pipeline]:
@@ -54,7 +56,7 @@ def test_random_dml_and_ddl_with_random_kills_ends_equal_on_every_table(
     seed = int(os.environ.get("CARBON_SEED", str(random.SystemRandom().randint(1, 10**6))))
     capture_mode = pipeline.database.capture
     nightly = os.environ.get("CARBON_NIGHTLY") == "1"
-    usual = NIGHTLY_SECONDS if nightly else USUAL_SECONDS[capture_mode]
+    usual = NIGHTLY_SECONDS if nightly else USUAL_SECONDS
     seconds = float(os.environ.get("CARBON_RANDOM_SECONDS", usual))
     chance = random.Random(seed)
     with capsys.disabled():
