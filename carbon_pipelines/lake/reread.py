@@ -71,8 +71,7 @@ from carbon_pipelines.stream.topic_state import load_topic_state
 from carbon_pipelines.stream.topics import topic_of
 
 MAX_ROWS = 10_000
-"""Rows that are read again for one batch; where more are lacking, the table needs a copy. Of a
-partitioned table none are: its rows are in tables of their own."""
+"""Rows that are read again for one batch; where more are lacking, the table needs a copy."""
 WAIT = timedelta(minutes=2)
 
 
@@ -126,7 +125,7 @@ class Rereading:
             SourceError, StreamError: A service does not answer, or is not there in time.
         """
         lacking = self._lacking(batch, table, spec)
-        if lacking is None or not 0 < len(lacking.events) <= MAX_ROWS or present.kind == "p":
+        if lacking is None or not 0 < len(lacking.events) <= MAX_ROWS:
             return Completed(batch, decided_later=False)
         try:
             return self._completed(batch, end_offset, lacking, spec, present)

@@ -13,6 +13,7 @@ from psycopg import sql
 from carbon_pipelines.source.connection import session
 from carbon_pipelines.source.copy import BEGIN, lock_as_seen, translated
 from carbon_pipelines.source.copy_text import BLOCK_BYTES, copy_blocks, decode_block
+from carbon_pipelines.source.leaves import check_leaves
 from carbon_pipelines.source.relation import SourceRelation
 
 _PLACE = "n"
@@ -49,7 +50,8 @@ def read_by_key(
         column, ``int64``. None if the answer is longer than ``max_bytes``.
 
     Raises:
-        SourceError: As ``copy.read_range``.
+        SourceError: As ``copy.read_range``; of a partitioned table, which has no file of its own,
+            that its leaves are others now. Rows of one that was truncated are not found.
     """
     types = {_PLACE: pa.int64(), **dict.fromkeys(wanted.columns, pa.string())}
     parts: list[pa.RecordBatch] = []
@@ -63,6 +65,7 @@ def read_by_key(
             if size > max_bytes:
                 return None
             parts += decode_block(block, types, relation.label)
+        check_leaves(connection, relation)
     return pa.Table.from_batches(parts, schema=pa.schema(list(types.items())))
 
 

@@ -114,6 +114,20 @@ def load_heaps_as_of(dsn: str, snapshot_id: str, relation: SourceRelation) -> tu
     )
 
 
+def check_leaves(connection: SourceConnection, relation: SourceRelation) -> None:
+    """Prove, whatever snapshot the transaction has, that a partitioned table's leaves are the same.
+
+    Raises:
+        RelationRewrittenError: One came or went.
+    """
+    if relation.kind != "p":
+        return
+    # asks the catalogs of now, and keeps every leaf locked to the transaction's end
+    query = "SELECT relid::oid::bigint FROM pg_partition_tree(%s::bigint::oid) WHERE isleaf"
+    if frozenset(oid for (oid,) in connection.execute(query, (relation.oid,))) != relation.leaves:
+        raise RelationRewrittenError(relation.label, how="got other partitions")
+
+
 @dataclass(frozen=True, slots=True)
 class Piece:
     """Pages of one heap; see ``CtidRange``."""

@@ -2,12 +2,16 @@
 
 from collections.abc import Iterator
 
+import pyarrow as pa
 import pytest
 
 from carbon_pipelines.embedded.stack import Stack
 from carbon_pipelines.errors import PartitionTruncatedError, TableParkedError
 from carbon_pipelines.lake import first_copy
+from carbon_pipelines.lake.evolution import arrow_schema
 from carbon_pipelines.lake.first_copy import FirstCopy
+from carbon_pipelines.lake.keys import KeySet
+from carbon_pipelines.lake.row_swap import swap_rows
 from carbon_pipelines.quality.reconcile import verify_table
 from carbon_pipelines_tests.conftest import SourceDatabase
 from carbon_pipelines_tests.integration.conftest import running_postgres
@@ -86,6 +90,34 @@ def test_all_of_it_in_postgresql_15_is_verified(stack: Stack) -> None:
         assert verification.verified, verification.sentence()
         assert pipeline.differences("t") == 0
         pipeline.close()
+
+
+def test_a_large_value_of_a_row_that_the_lake_lost_is_read_from_its_partition(
+    pipeline: Pipeline,
+) -> None:
+    pipeline.execute(
+        "ALTER TABLE t_1 ALTER doc SET STORAGE EXTERNAL",
+        "UPDATE t SET doc = repeat(md5(id::text), 900) WHERE day < '2024-01-03'",
+    )
+    pipeline.declare("t", KEY)
+    pipeline.follow("t")
+    table = pipeline.iceberg("t")
+    (lost, day) = next(
+        (row["id"], row["day"]) for row in table.scan("day < '2024-01-03'").to_arrow().to_pylist()
+    )
+    swapped = swap_rows(
+        table,
+        KEY,
+        KeySet((pa.array([lost], pa.int64()), pa.array([day], pa.date32()))),
+        arrow_schema(table.schema()).empty_table(),
+        pipeline.progress("t").to_properties(),
+    )
+    assert swapped is not None
+    assert pipeline.differences("t") == 1
+    pipeline.execute(f"UPDATE t SET n = -1 WHERE id = {lost}")
+
+    assert pipeline.follow("t").recopied == ()
+    assert pipeline.differences("t") == 0
 
 
 def test_a_truncated_partition_parks_the_table_where_that_is_declared(pipeline: Pipeline) -> None:
