@@ -65,6 +65,8 @@ def sync(patterns: tuple[str, ...], timeout: float) -> None:
         click.echo(f"{name}: Kafka is current at {facts.position}, {facts.events:,} events new")
         for advice in facts.advice:
             click.echo(f"{name}: {advice}")
+        for table, refusal in facts.refused.items():
+            click.echo(f"{name}/{table} is not captured as declared: {refusal}", err=True)
         return True
 
     def synced(table: TableSpec) -> bool:

@@ -22,7 +22,6 @@ from carbon_pipelines.errors.capture import (
     StreamUnavailableError,
     TimelineDivergedError,
     UndecodableChangeError,
-    UnkeyedChangeError,
     WalGapError,
     WrongDatabaseError,
 )
@@ -64,6 +63,7 @@ from carbon_pipelines.errors.lake import (
     ProtectedColumnMissingError,
     RowsMissingError,
     SequenceNumberError,
+    SourceTableAwayError,
     SourceTableReplacedError,
     StateFormatError,
     StateMissingError,
@@ -85,6 +85,7 @@ from carbon_pipelines.errors.parking import (
     TableNotCopiedError,
     TableNotParkedError,
     TableParkedError,
+    UnkeyedChangeError,
 )
 from carbon_pipelines.errors.quality import (
     DemoStageError,
@@ -110,6 +111,7 @@ from carbon_pipelines.errors.source import (
     WalLevelError,
 )
 from carbon_pipelines.errors.source_table import (
+    TABLE_REFUSALS,
     CopyUnreadableError,
     FullIdentityMissingError,
     GeneratedKeyError,
@@ -127,6 +129,8 @@ from carbon_pipelines.errors.source_table import (
     SourceLockedError,
     TableKindError,
     TableMissingError,
+    TableNotPublishedError,
+    TablePrivilegeError,
 )
 from carbon_pipelines.errors.topic import (
     MalformedEnvelopeError,
@@ -139,6 +143,7 @@ from carbon_pipelines.errors.topic import (
 )
 
 __all__ = [
+    "TABLE_REFUSALS",
     "CaptureFencedError",
     "CaptureOptionsChangedError",
     "CaptureOutdatedError",
@@ -217,6 +222,7 @@ __all__ = [
     "SourceLockedError",
     "SourcePrivilegeError",
     "SourceServerError",
+    "SourceTableAwayError",
     "SourceTableReplacedError",
     "SourceUnreachableError",
     "StackBusyError",
@@ -233,7 +239,9 @@ __all__ = [
     "TableMovedError",
     "TableNotCopiedError",
     "TableNotParkedError",
+    "TableNotPublishedError",
     "TableParkedError",
+    "TablePrivilegeError",
     "TimelineDivergedError",
     "TopicMissingError",
     "TopicRefusedError",

@@ -95,19 +95,6 @@ class UndecodableChangeError(StreamError):
         )
 
 
-class UnkeyedChangeError(StreamError):
-    """An update or delete of ``table`` at ``lsn`` does not carry the columns ``missing``."""
-
-    def __init__(self, table: str, *, lsn: str, missing: Sequence[str]) -> None:
-        self.table, self.lsn, self.missing = table, lsn, tuple(missing)
-        super().__init__(
-            f"An update or delete of {table} at LSN {lsn} does not carry the key column(s) "
-            f"{', '.join(self.missing)}: the table's replica identity no longer covers its "
-            f"declared key. Capture stands before it and loses nothing. Declare the key that the "
-            f"table has now and start capture again, then re-copy the table."
-        )
-
-
 class ProgressFormatError(StreamError):
     """The progress in ``topic`` is not of a format version this release reads."""
 

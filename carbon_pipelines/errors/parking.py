@@ -125,3 +125,16 @@ class LayoutColumnGoneError(LakeError):
             'keep the rows from before. Declare the source table anew under another "name", with '
             '"partitioning" and "sort_order" that it has columns for; "carbon sync" copies it.'
         )
+
+
+class UnkeyedChangeError(LakeError):
+    """The update or delete behind ``position`` does not say which row it is about."""
+
+    def __init__(self, table: str, position: str) -> None:
+        self.table, self.position = table, position
+        super().__init__(
+            f"{table}: the update or delete behind position {position} does not carry the declared "
+            "key, because the table's replica identity was another one. The table stands before "
+            "it; other tables go on. Declare the key that PostgreSQL uses, or give the table its "
+            f'replica identity back; then run "carbon recopy {table}".'
+        )

@@ -27,6 +27,7 @@ CarbonPipelinesError                  (``retryable`` says whether the same call 
 │   ├── SourceAuthenticationError     PostgreSQL refuses our role or password
 │   ├── SourceDatabaseMissingError    the server has no database of that name
 │   ├── SourcePrivilegeError          our role lacks a right that capture needs
+│   │   └── TablePrivilegeError       our role lacks a right on one table
 │   ├── SourceServerError             version, encoding or recovery: not a server we can capture
 │   ├── WalLevelError                 wal_level is not logical
 │   ├── NoFreeSlotError               all replication slots are taken
@@ -39,6 +40,7 @@ CarbonPipelinesError                  (``retryable`` says whether the same call 
 │   ├── KeyMissingError               mode mirror, and PostgreSQL has no replica identity
 │   ├── KeyMismatchError              the declared key is not the replica identity
 │   ├── GeneratedKeyError             a key column that replication never sends
+│   ├── TableNotPublishedError        (retryable) a table has not joined its publication yet
 │   ├── PublicationConflictError      our publication's name belongs to something else
 │   ├── SlotLostError                 the slot's WAL is gone
 │   ├── SlotMismatchError             our slot's name belongs to something else
@@ -55,7 +57,6 @@ CarbonPipelinesError                  (``retryable`` says whether the same call 
 │   ├── DrainTimeoutError             (retryable) capture did not pass the marker in time
 │   ├── EventTooLargeError            an event is larger than Kafka accepts
 │   ├── UndecodableChangeError        a message of the slot is not what pgoutput promises
-│   ├── UnkeyedChangeError            an update or delete does not carry the declared key
 │   ├── ProgressFormatError           the progress was written by another format version
 │   ├── ProgressLostError             a topic that others rely on was emptied or created again
 │   ├── CaptureOutdatedError          a published table is not declared in this process
@@ -86,6 +87,8 @@ CarbonPipelinesError                  (``retryable`` says whether the same call 
 │   ├── PartitionTruncatedError       partitions of a table were truncated, not the whole table
 │   ├── UnrecordedShapeError          events have columns that the DDL history does not describe
 │   ├── ProgressMissingError          the progress topic says nothing
+│   ├── UnkeyedChangeError            an update or delete does not carry the declared key
+│   ├── SourceTableAwayError          (retryable) a source table was renamed or dropped
 │   ├── SourceTableReplacedError      a source table was dropped and another took its name
 │   ├── WrongSourceError              a table was made from another PostgreSQL
 │   ├── StreamGapError                changes between table and topic are missing

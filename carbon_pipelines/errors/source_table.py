@@ -5,7 +5,7 @@ What belongs here: classes and their sentences, as ``errors/__init__.py`` says f
 
 from collections.abc import Sequence
 
-from carbon_pipelines.errors.source import SourceError
+from carbon_pipelines.errors.source import SourceError, SourcePrivilegeError
 
 
 class TableMissingError(SourceError):
@@ -13,15 +13,22 @@ class TableMissingError(SourceError):
 
     def __init__(self, table: str, *, location: str, renamed_to: str | None = None) -> None:
         self.table, self.location, self.renamed_to = table, location, renamed_to
-        state = (
-            f"It is called {renamed_to} now. Change source_schema and source_table"
-            if renamed_to
-            else "Nothing was read or changed. Correct source_schema and source_table"
-        )
-        super().__init__(
-            f"Table {table} does not exist in {location}. {state} in its declaration, or remove "
-            "the declaration."
-        )
+        if renamed_to:
+            text = (
+                f"{table} is now {renamed_to} in {location}; rename it back, or declare source "
+                f"{renamed_to}. Rows from before it was renamed stay as they are until then."
+            )
+        else:
+            text = (
+                f"Table {table} does not exist in {location}. Nothing was read or changed, and "
+                "rows that were copied before stay as they are. Correct source_schema and "
+                "source_table in its declaration, or remove the declaration."
+            )
+        super().__init__(text)
+
+
+class TablePrivilegeError(SourcePrivilegeError):
+    """Our role lacks a right on one table; ``what`` it may not do."""
 
 
 class TableKindError(SourceError):
@@ -111,6 +118,19 @@ class GeneratedKeyError(SourceError):
             f"Key column {column} of {table} is generated, and PostgreSQL "
             f"{server_version // 10_000} sends no generated columns to subscribers. Nothing was "
             "changed. Use a key of ordinary columns, or PostgreSQL 18 with a stored column."
+        )
+
+
+class TableNotPublishedError(SourceError):
+    """Table ``table`` is in order, but PostgreSQL does not publish its changes to us yet."""
+
+    retryable = True
+
+    def __init__(self, table: str, *, database: str) -> None:
+        self.table, self.database = table, database
+        super().__init__(
+            f"{table} is not in its publication yet, so a copy of it would miss changes. Nothing "
+            f'was copied. "carbon sync {database}" or materializing stream/{database} publishes it.'
         )
 
 
@@ -231,3 +251,16 @@ class CopyUnreadableError(SourceError):
             "counts. Most likely a text holds bytes that are not UTF-8; find and correct it in "
             "PostgreSQL, then copy again."
         )
+
+
+TABLE_REFUSALS: tuple[type[SourceError], ...] = (
+    TableMissingError,
+    TablePrivilegeError,
+    TableKindError,
+    PartitionDeclaredError,
+    KeyMissingError,
+    FullIdentityMissingError,
+    KeyMismatchError,
+    GeneratedKeyError,
+)
+"""Why one table is not captured as declared, whoever else is; each passes when its cause goes."""

@@ -21,6 +21,7 @@ from carbon_pipelines.errors import (
     PartitionTruncatedError,
     RecopyLimitError,
     SourceTableReplacedError,
+    UnkeyedChangeError,
     UnrecordedShapeError,
     UnsupportedSchemaChangeError,
 )
@@ -36,6 +37,7 @@ ANSWERED = (
     SourceTableReplacedError,
     UnrecordedShapeError,
     PartitionTruncatedError,
+    UnkeyedChangeError,
 )
 """Errors that a copy anew answers: the source is well and the table's rows cannot be followed."""
 
@@ -93,7 +95,7 @@ def _cause(error: LakeError) -> str:
             return f"schema version {error.version}"
         case SourceTableReplacedError():
             return f"oid {error.found_oid}"
-        case UnrecordedShapeError() | PartitionTruncatedError():
+        case UnrecordedShapeError() | PartitionTruncatedError() | UnkeyedChangeError():
             return f"position {error.position}"
         case _:
             return type(error).__name__

@@ -39,6 +39,7 @@ from carbon_pipelines.errors import (
     ProgressMissingError,
     RelationRewrittenError,
 )
+from carbon_pipelines.lake.automatic import ANSWERED
 from carbon_pipelines.lake.catch_up import CatchUp
 from carbon_pipelines.lake.connection import lake_errors, load_table
 from carbon_pipelines.lake.copy_range import RangeReader, check_identity
@@ -58,6 +59,7 @@ from carbon_pipelines.lake.staging import (
 from carbon_pipelines.lake.state import CopyEdge, TableProgress
 from carbon_pipelines.lake.state import load_progress as load_branch_progress
 from carbon_pipelines.lake.table_creation import create_table
+from carbon_pipelines.source.assessment import check_declared
 from carbon_pipelines.source.connection import load_identity, session
 from carbon_pipelines.source.copy import ExportedSnapshot, load_relation_as_of
 from carbon_pipelines.source.leaves import load_heaps_as_of, plan_heap_ranges
@@ -122,14 +124,16 @@ class FirstCopy:
         """Copy and publish; begins again where the source was rewritten meanwhile.
 
         Raises:
+            SourceError: The table cannot be captured as declared, or is not published yet.
             RelationRewrittenError: The source was rewritten again and again (retryable).
             CommitConflictError: Another process copies or writes the same table (retryable).
         """
         for _ in range(ATTEMPTS_WHEN_REWRITTEN - 1):
             try:
                 return self._copy()
-            except (RelationRewrittenError, MissingPriorValueError) as reason:
-                # a resumed copy may lack a row that the stream, from before it went, still changes
+            except (RelationRewrittenError, MissingPriorValueError, *ANSWERED) as reason:
+                # A resumed copy may lack a row that the stream, from before it went, still changes,
+                # and its stream may hold what only another copy answers.
                 self._report(f"{self._spec.label}: starting again, because {reason}")
                 self._discard()
         return self._copy()
@@ -140,6 +144,7 @@ class FirstCopy:
             stream = load_progress(self._endpoints, self._database) or self._captured(
                 emit_marker(connection, b"before first copy")
             )
+            check_declared(connection, self._database, self._spec)
             identity = load_identity(connection)
             check_same_source(self._database.name, stream, identity)
             topic = load_topic_state(self._endpoints.stream_bootstrap, topic_of(self._spec))

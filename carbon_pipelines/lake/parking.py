@@ -29,6 +29,7 @@ from pyiceberg.table.update import (
 
 from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.errors import (
+    TABLE_REFUSALS,
     CarbonPipelinesError,
     CommitConflictError,
     LayoutColumnGoneError,
@@ -46,6 +47,7 @@ from carbon_pipelines.errors import (
     TableNotCopiedError,
     TableNotParkedError,
     TableParkedError,
+    UnkeyedChangeError,
     UnrecordedShapeError,
     UnrepresentableValueError,
     UnsupportedSchemaChangeError,
@@ -65,6 +67,8 @@ KEPT_MARKS = 20
 FORMAT_VERSION = "1"
 """Version of both properties."""
 PARKING_ERRORS = (
+    *TABLE_REFUSALS,
+    UnkeyedChangeError,
     UnsupportedSchemaChangeError,
     UnsupportedTypeError,
     UnrecordedShapeError,
@@ -78,6 +82,9 @@ PARKING_ERRORS = (
 )
 """What will be the same at the next run, and is this one table's. A service that is down, or an
 address that names another Kafka or PostgreSQL, is neither."""
+RESUMABLE = frozenset(error.__name__ for error in TABLE_REFUSALS)
+"""What the source says of a table now. Whether it still does can be asked, so nobody has to release
+a table that is parked for one of these."""
 EVENT_ERRORS = (
     UnrepresentableValueError,
     MissingPriorValueError,

@@ -27,8 +27,11 @@ def recopy_table(
     """Copy ``table`` from the source again and publish it in place of the old rows.
 
     Raises:
+        SourceError: The table cannot be captured as declared.
         CarbonPipelinesError: As the first copy; readers keep the old rows then.
     """
-    prepare(database, endpoints)
+    refusal = prepare(database, endpoints).refused.get(table.name)
+    if refusal is not None:
+        raise refusal
     with open_catalog(endpoints.lake) as catalog, lake_errors(f"Iceberg table {table.label}"):
         return FirstCopy(catalog, table, database, endpoints, report=report).run()

@@ -13,6 +13,7 @@ under the columns that the table has then, so what they say of a column that is 
 and what they cannot say of a new one is what PostgreSQL shows for rows of that time.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pyiceberg.catalog import Catalog
@@ -26,8 +27,10 @@ from carbon_pipelines.errors import (
     ProtectedColumnMissingError,
     RelationRewrittenError,
     SchemaVersionMissingError,
+    SourceTableAwayError,
     SourceTableReplacedError,
     StateMissingError,
+    UnkeyedChangeError,
     UnrecordedShapeError,
     UnsupportedSchemaChangeError,
     UnsupportedTypeError,
@@ -40,12 +43,13 @@ from carbon_pipelines.lake.schema_commit import commit_change
 from carbon_pipelines.lake.state import TableProgress
 from carbon_pipelines.source.position import Position
 from carbon_pipelines.source.relation import SourceRelation
-from carbon_pipelines.stream.envelope import PARTITION_TRUNCATED, UNRECORDED
+from carbon_pipelines.stream.envelope import PARTITION_TRUNCATED, UNKEYED, UNRECORDED
 from carbon_pipelines.stream.schemas import load_schema_history
 from carbon_pipelines.stream.topic_state import load_topic_state
 from carbon_pipelines.stream.topics import ddl_topic
 
 _REFUSALS = (
+    SourceTableAwayError,
     UnsupportedSchemaChangeError,
     UnsupportedTypeError,
     ProtectedColumnMissingError,
@@ -55,6 +59,7 @@ _REFUSALS = (
 _STOPPING = {
     UNRECORDED: UnrecordedShapeError,
     PARTITION_TRUNCATED: PartitionTruncatedError,
+    UNKEYED: UnkeyedChangeError,
 }
 """Versions that events name which no row of the history has: they are never merged."""
 
@@ -149,7 +154,7 @@ class SchemaFollower:
         """Read the history and follow every version that can be."""
         history = load_schema_history(self._bootstrap, self._declared.database)
         self.stop = None
-        for position, relation in history.rows:
+        for index, (position, relation) in enumerate(history.rows):
             if relation.oid == self._progress.relation_oid and relation.version <= self.version:
                 self._relations[relation.version] = relation
             elif self._concerns(relation):
@@ -157,6 +162,7 @@ class SchemaFollower:
                     self.stop = Stop(position, None)
                     return
                 try:
+                    self._check_whereabouts(relation, history.rows[index + 1 :])
                     self._follow(relation)
                 except _REFUSALS as refused:
                     self.stop = Stop(position, refused)
@@ -166,7 +172,7 @@ class SchemaFollower:
 
     def _concerns(self, relation: SourceRelation) -> bool:
         if relation.oid == self._progress.relation_oid:
-            return not relation.dropped
+            return True
         newer = relation.version > self._progress.schema_version
         return newer and self._has_declared_name(relation) and not relation.dropped
 
@@ -174,14 +180,34 @@ class SchemaFollower:
         declared = (self._declared.source_schema, self._declared.source_table)
         return (relation.schema, relation.name) == declared
 
-    def _follow(self, relation: SourceRelation) -> None:
-        label = self._declared.label
-        if relation.oid != self._progress.relation_oid:
-            raise SourceTableReplacedError(label, self._progress.relation_oid, relation.oid)
-        if not self._has_declared_name(relation):
-            # capture goes by names: what happens under another one is not in the topic
+    def _check_whereabouts(
+        self, relation: SourceRelation, later: Sequence[tuple[Position, SourceRelation]]
+    ) -> None:
+        """Refuse a row of another table, and of ours if it is dropped or away under another name.
+
+        Changes of a table that is away are in its topic, so one that has come back is followed;
+        if it was out of the publication meanwhile, a row in between says "rewritten".
+        """
+        label, own = self._declared.label, self._progress.relation_oid
+        if relation.oid != own:
+            raise SourceTableReplacedError(label, own, relation.oid)
+        if self._has_declared_name(relation) and not relation.dropped:
+            return
+        for _, successor in later:
+            if self._concerns(successor) and successor.oid != own:
+                raise SourceTableReplacedError(label, own, successor.oid)
+        newest = next((row for _, row in reversed(later) if row.oid == own), relation)
+        if newest.dropped:
+            raise SourceTableAwayError(label, now=None)
+        if self._declared.debezium is not None and not self._has_declared_name(relation):
+            # a connector goes by names: what happens under another one is not in the topic
             change = f"calls the table {relation.label}, so that changes of its rows go unseen"
             raise UnsupportedSchemaChangeError(label, change, relation.version)
+        if not self._has_declared_name(newest):
+            raise SourceTableAwayError(label, now=newest.label)
+
+    def _follow(self, relation: SourceRelation) -> None:
+        label = self._declared.label
         before = self._relations.get(self.version)
         spec = present_spec(self._declared, relation, [*self._relations.values(), relation])
         table = self._load()

@@ -15,7 +15,7 @@ from datetime import timedelta
 
 from carbon_pipelines.catalog.database import DatabaseSpec
 from carbon_pipelines.embedded.endpoints import Endpoints
-from carbon_pipelines.errors import CaptureRunningError
+from carbon_pipelines.errors import CaptureRunningError, CarbonPipelinesError
 from carbon_pipelines.lake.recopy import recopy_table
 from carbon_pipelines.source.connection import session
 from carbon_pipelines.source.setup_state import SetupState, save_state
@@ -63,16 +63,25 @@ def apply_start_over(
 
     Raises:
         CaptureRunningError: A capture is running; stop it first.
-        CarbonPipelinesError: A step failed; run it again.
+        CarbonPipelinesError: A step failed; run it again. If tables could not be copied, why the
+            first of them could not, after all the others were.
     """
     _refuse_while_captured(database, endpoints)
     _forget_setup(database, endpoints)
     delete_topics(endpoints.stream_bootstrap, plan.database)
     _forget_setup(database, endpoints)  # another process may have written them to the old topic
     drain(database, endpoints, timeout=_TIMEOUT)
+    failed: list[CarbonPipelinesError] = []
     for table in database.tables:
-        copied = recopy_table(table, database, endpoints, report=report)
-        yield f"{table.label}: {copied.rows:,} rows copied at {copied.progress.position}"
+        try:
+            copied = recopy_table(table, database, endpoints, report=report)
+        except CarbonPipelinesError as error:
+            failed.append(error)
+            yield f"{table.label}: not copied: {error}"
+        else:
+            yield f"{table.label}: {copied.rows:,} rows copied at {copied.progress.position}"
+    if failed:
+        raise failed[0]
 
 
 def _forget_setup(database: DatabaseSpec, endpoints: Endpoints) -> None:

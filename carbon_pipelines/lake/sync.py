@@ -14,23 +14,16 @@ from pyiceberg.table import Table
 from carbon_pipelines.catalog.database import DatabaseSpec
 from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.embedded.endpoints import Endpoints
-from carbon_pipelines.errors import CarbonPipelinesError, StreamGapError
-from carbon_pipelines.lake.automatic import ANSWERED, count_recopy
+from carbon_pipelines.errors import CarbonPipelinesError, SourceTableAwayError, StreamGapError
+from carbon_pipelines.lake.answer import Answer, resume
 from carbon_pipelines.lake.catch_up import CatchUp, CaughtUp
 from carbon_pipelines.lake.connection import lake_errors, load_table, open_catalog
 from carbon_pipelines.lake.delete_file import count_rows
 from carbon_pipelines.lake.evolution import COMMENT
-from carbon_pipelines.lake.first_copy import FirstCopied, FirstCopy
+from carbon_pipelines.lake.first_copy import FirstCopy
 from carbon_pipelines.lake.gap import check_generation
 from carbon_pipelines.lake.merge import MergeHooks
-from carbon_pipelines.lake.parking import (
-    Parked,
-    find_parked,
-    park_table,
-    parks,
-    refuse_parked,
-)
-from carbon_pipelines.lake.recopy import recopy_table
+from carbon_pipelines.lake.parking import Parked, find_parked, parks
 from carbon_pipelines.lake.reread import Rereading
 from carbon_pipelines.lake.state import TableProgress, load_progress
 from carbon_pipelines.source.position import Position
@@ -124,19 +117,20 @@ def sync_table(
         hooks: Called at the moments of a merge; for tests.
 
     Raises:
-        TableParkedError: An earlier call parked it; Kafka is not read.
+        TableParkedError: An earlier call parked it; Kafka is not read. One that was parked for what
+            the source said of it goes on as soon as the source says so no more.
         CarbonPipelinesError: One of the errors of copying and merging; the table stands at its last
             snapshot and the same call goes on from there.
     """
     with open_catalog(endpoints.lake) as catalog:
         iceberg, progress = _open(catalog, table)
         if iceberg is not None:
-            refuse_parked(iceberg, table)
+            iceberg = resume(catalog, iceberg, table, database, endpoints)
         copied_rows, steps = 0, dict[str, float]()
         rereading = Rereading(database, endpoints)
         bootstrap = endpoints.stream_bootstrap
         catch_up = CatchUp(catalog, table, bootstrap, hooks=hooks, rereading=rereading)
-        recopy = _Recopy(catalog, table, database, endpoints, report)
+        answer = Answer(catalog, table, database, endpoints, report)
         copies_left, recopied = COPIES_BEHIND_GAPS, list[str]()
         while True:
             try:
@@ -150,9 +144,9 @@ def sync_table(
                 try:
                     done = catch_up.run(iceberg, progress, until_lsn=until_lsn)
                 except CarbonPipelinesError as error:
-                    if not parks(error, table):
+                    if not (parks(error, table) or isinstance(error, SourceTableAwayError)):
                         raise
-                    copied = recopy.answer(error, iceberg)
+                    copied = answer.to(error, iceberg)
                     recopied.append(str(error))
                     iceberg, progress = copied.table, copied.progress
                     copied_rows += copied.rows
@@ -164,33 +158,10 @@ def sync_table(
                     raise
                 report(str(gap))
                 copies_left -= 1
-                progress = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Recopy:
-    """Answers what merging cannot get past."""
-
-    catalog: Catalog
-    table: TableSpec
-    database: DatabaseSpec
-    endpoints: Endpoints
-    report: Callable[[str], None]
-
-    def answer(self, error: CarbonPipelinesError, begun: Table) -> FirstCopied:
-        """Copy the table anew, or park it where a copy is no answer or not wanted."""
-        try:
-            if self.table.on_rewrite == "park" or not isinstance(error, ANSWERED):
-                raise error
-            iceberg, _ = _open(self.catalog, self.table)
-            count_recopy(iceberg or begun, self.table, error)
-            self.report(f"{self.table.label}: copying anew, because {error}")
-            return recopy_table(self.table, self.database, self.endpoints, report=self.report)
-        except CarbonPipelinesError as final:
-            head = begun.current_snapshot()
-            if parks(final, self.table):
-                park_table(self.catalog, self.table, final, copy=head.snapshot_id if head else None)
-            raise
+                started = time.monotonic()
+                copied = answer.copy_anew(iceberg)
+                iceberg, progress, copied_rows = copied.table, copied.progress, copied.rows
+                steps["first_copy"] = time.monotonic() - started
 
 
 def observe_table(table: TableSpec, endpoints: Endpoints) -> TableState | None:

@@ -9,12 +9,13 @@ rows from the stream (``stream/schemas.py``).
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, LiteralString, TypeAlias
 
 import psycopg
 from psycopg import sql
 
 from carbon_pipelines.errors import (
+    SourceError,
     SourceLockedError,
     SourcePrivilegeError,
     SourceServerError,
@@ -30,7 +31,6 @@ from carbon_pipelines.source.ddl_triggers import (
 from carbon_pipelines.source.history_tables import TABLES
 from carbon_pipelines.source.relation import (
     SourceRelation,
-    history_is_readable,
     relation_from_history,
 )
 
@@ -161,7 +161,7 @@ def _install_triggers(connection: SourceConnection) -> bool:
 
 def record_shapes(
     connection: SourceConnection, oids: Sequence[int], *, unseen: Sequence[int] = ()
-) -> tuple[int, ...]:
+) -> dict[int, SourceError]:
     """Record the shape of each relation whose newest row is missing or differs.
 
     Each table is locked against DDL before it is described again, until the transaction ends: a row
@@ -175,34 +175,39 @@ def record_shapes(
             from before is stale. One without a row counts as such.
 
     Returns:
-        The oids of the relations that got a row.
-
-    Raises:
-        SourceLockedError: A table was locked for longer than lock_timeout.
-        TableMissingError: A table was dropped in this moment.
+        Why a relation got no row now, by oid: it was locked for longer than lock_timeout, or
+        dropped in this moment. The next call records it.
     """
-    for _, label, *_ in _differing(connection, oids, unseen):
-        try:
-            connection.execute(
-                sql.SQL("SELECT FROM ONLY {} WHERE false").format(
-                    sql.SQL(
-                        label
-                    )  # quoted by format('%I.%I'); the lock lasts as the transaction does
-                )
-            )
-        except psycopg.errors.LockNotAvailable as refusal:
-            raise SourceLockedError(label) from refusal
-        except psycopg.errors.UndefinedTable as missing:
-            raise TableMissingError(label, location=describe_session(connection)) from missing
-    recorded: list[int] = []
-    for oid, _, columns, before, others in _differing(connection, oids, unseen):
+    postponed: dict[int, SourceError] = {}
+    for oid, label, *_ in _differing(connection, oids, unseen):
+        error = _lock(connection, label)
+        if error is not None:
+            postponed[oid] = error
+    found = [oid for oid in oids if oid not in postponed]
+    for oid, _, columns, before, others in _differing(connection, found, unseen):
         # leaves that came or went unseen may have brought rows or taken some
         rewritten = oid in unseen or others or before is None or may_have_rewritten(before, columns)
         connection.execute(
             "SELECT carbon.record_relation(%s::bigint::oid, %s, %s)", (oid, SETUP_TAG, rewritten)
         )
-        recorded.append(oid)
-    return tuple(recorded)
+    return postponed
+
+
+def _lock(connection: SourceConnection, label: LiteralString) -> SourceError | None:
+    """Lock a table against DDL until the transaction ends; why not, if that cannot be had."""
+    # the label was quoted by format('%I.%I')
+    statement = sql.SQL("SELECT FROM ONLY {} WHERE false").format(sql.SQL(label))
+    try:
+        with connection.transaction():
+            connection.execute(statement)
+    except psycopg.errors.LockNotAvailable:
+        return SourceLockedError(label)
+    except psycopg.errors.UndefinedTable:
+        return TableMissingError(label, location=describe_session(connection))
+    except psycopg.errors.InsufficientPrivilege:
+        # Recorded without: if a DDL comes between, its events do not fit what is recorded.
+        return None
+    return None
 
 
 def _differing(
@@ -253,16 +258,3 @@ def load_recorded_relations(
     ).fetchall()
     relations = [relation_from_history(row[0]) for row in rows]
     return {relation.oid: relation for relation in relations}
-
-
-def load_renamed_to(connection: SourceConnection, schema: str, name: str) -> str | None:
-    """What a table that was recorded as ``schema.name`` is called now, if it still exists."""
-    if not history_is_readable(connection):
-        return None
-    row = connection.execute(
-        "SELECT n.nspname || '.' || c.relname FROM carbon.ddl_history h"
-        " JOIN pg_class c ON c.oid = h.oid JOIN pg_namespace n ON n.oid = c.relnamespace"
-        " WHERE h.schema = %s AND h.name = %s ORDER BY h.id DESC LIMIT 1",
-        (schema, name),
-    ).fetchone()
-    return row[0] if row else None

@@ -4,7 +4,6 @@ What belongs here: facts of the server, and pure checks, each with an error of i
 not: facts of tables (``table_facts.py``), the checks of the slot (``slot.py``), doing anything.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from carbon_pipelines.catalog.table import TableSpec
@@ -17,10 +16,11 @@ from carbon_pipelines.errors import (
     SourceServerError,
     TableKindError,
     TableMissingError,
+    TablePrivilegeError,
     WalLevelError,
 )
 from carbon_pipelines.source.connection import SourceConnection, describe_session
-from carbon_pipelines.source.ddl_history import TableName, load_renamed_to
+from carbon_pipelines.source.ddl_history import TableName
 from carbon_pipelines.source.table_facts import TableFacts
 
 OLDEST_VERSION, NEWEST_VERSION = 15, 18
@@ -120,34 +120,24 @@ def check_senders(server: ServerFacts) -> None:
         raise NoFreeSenderError(server.location, limit=limit, used=used)
 
 
-def check_ownership(
-    server: ServerFacts, *, creates: bool, added: Sequence[tuple[TableName, TableFacts]]
-) -> None:
-    """Refuse a role that may not make our publications.
-
-    Args:
-        server: Says what the role may do.
-        creates: Whether a publication or schema carbon has to be created.
-        added: Tables that enter a publication.
-
-    Raises:
-        SourcePrivilegeError: It may not create in the database, or does not own a table.
-    """
-    role = server.role
-    if creates and not server.may_create:
-        database = server.location.rpartition("/")[2]
+def check_creation(server: ServerFacts) -> None:
+    """Raise SourcePrivilegeError if our role may not create publications and schema carbon."""
+    if not server.may_create:
+        role, database = server.role, server.location.rpartition("/")[2]
         raise SourcePrivilegeError(
             role,
             what=f"create publications and schema carbon in {server.location}",
             remedy=f'Its owner has to run: GRANT CREATE ON DATABASE "{database}" TO "{role}".',
         )
-    for (schema, name), facts in added:
-        if not facts.owned:
-            raise SourcePrivilegeError(
-                role,
-                what=f"publish {schema}.{name}, which it does not own",
-                remedy=f'Make "{role}" a member of the role that owns the table.',
-            )
+
+
+def not_owned(server: ServerFacts, name: TableName) -> TablePrivilegeError:
+    """The error for a table that is to enter a publication and is not our role's."""
+    return TablePrivilegeError(
+        server.role,
+        what=f"publish {'.'.join(name)}, which it does not own",
+        remedy=f'Make "{server.role}" a member of the role that owns the table.',
+    )
 
 
 def check_table(table: TableSpec, facts: TableFacts, server: ServerFacts) -> bool:
@@ -161,7 +151,7 @@ def check_table(table: TableSpec, facts: TableFacts, server: ServerFacts) -> boo
     Raises:
         TableKindError: It or one of its partitions is not an ordinary, logged table.
         PartitionDeclaredError: It is a partition of another declared table.
-        SourcePrivilegeError: Our role cannot read all of its rows and columns.
+        TablePrivilegeError: Our role cannot read all of its rows and columns.
         KeyMismatchError: The declared key is not what PostgreSQL identifies its rows by.
         GeneratedKeyError: A key column is never sent.
     """
@@ -219,22 +209,25 @@ def _check_readable(label: str, table: TableSpec, facts: TableFacts, server: Ser
     unreadable = [name for name in facts.unreadable if name not in table.dropped_columns]
     if unreadable:
         relation = label.partition(_PARTITION_OF)[0]
-        raise SourcePrivilegeError(
+        raise TablePrivilegeError(
             server.role,
             what=f"read {', '.join(unreadable)} of {label}",
             remedy=f'Its owner has to run: GRANT SELECT ON {relation} TO "{server.role}", and '
             "GRANT USAGE on its schema.",
         )
     if facts.row_security:
-        raise SourcePrivilegeError(
+        raise TablePrivilegeError(
             server.role,
             what=f"read all rows of {label}: row-level security hides some",
             remedy=f'A superuser has to run: ALTER ROLE "{server.role}" BYPASSRLS.',
         )
 
 
-def missing_table(connection: SourceConnection, table: TableSpec) -> TableMissingError:
-    """The error for a declared table that does not exist, with its new name if it was renamed."""
+def missing_table(
+    connection: SourceConnection, table: TableSpec, away: TableName | None
+) -> TableMissingError:
+    """The error for a declared table that does not exist; ``away`` is its name after a rename."""
     schema, name = table.source_schema, table.source_table
-    renamed_to, label = load_renamed_to(connection, schema, name), f"{schema}.{name}"
-    return TableMissingError(label, location=describe_session(connection), renamed_to=renamed_to)
+    renamed_to = ".".join(away) if away else None
+    location = describe_session(connection)
+    return TableMissingError(f"{schema}.{name}", location=location, renamed_to=renamed_to)

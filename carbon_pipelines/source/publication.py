@@ -10,7 +10,7 @@ their operations would count.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, LiteralString
 
 import psycopg
@@ -18,6 +18,7 @@ from psycopg import sql
 
 from carbon_pipelines.errors import (
     PublicationConflictError,
+    SourceError,
     SourceLockedError,
     SourcePrivilegeError,
     TableMissingError,
@@ -208,28 +209,51 @@ def load_published_oids(connection: SourceConnection, names: Sequence[str]) -> d
     return {oid: (schema, name) for oid, schema, name in rows}
 
 
-def apply_publications(connection: SourceConnection, plan: PublicationPlan) -> None:
+def apply_publications(
+    connection: SourceConnection, plan: PublicationPlan
+) -> dict[TableName, SourceError]:
     """Execute a plan inside the caller's transaction.
 
+    Returns:
+        Why a table could not be moved now; it stays where it is, for a later call.
+
     Raises:
-        SourceLockedError: A table was locked against us for longer than lock_timeout.
         SourcePrivilegeError: We own neither the publication nor the table.
-        TableMissingError: A table was dropped or renamed in this moment.
     """
+    postponed: dict[TableName, SourceError] = {}
     for step in plan.steps:
-        try:
+        left = tuple(name for name in step.tables if name not in postponed)
+        if step.tables and not left:
+            continue
+        error = _execute(connection, replace(step, tables=left))
+        if error is None:
+            continue
+        for name in left:
+            error = _execute(connection, replace(step, tables=(name,)))
+            if error is not None:
+                postponed[name] = error
+    return postponed
+
+
+def _execute(connection: SourceConnection, step: PublicationStep) -> SourceError | None:
+    """Execute a step; why not, if one of its tables is in the way."""
+    tables = ", ".join(f"{schema}.{name}" for schema, name in step.tables)
+    try:
+        with connection.transaction():
             connection.execute(step.statement())
-        except psycopg.errors.LockNotAvailable as refusal:
-            tables = ", ".join(f"{schema}.{name}" for schema, name in step.tables)
-            raise SourceLockedError(tables) from refusal
-        except psycopg.errors.InsufficientPrivilege as refusal:
-            remedy = f"{refusal.diag.message_primary}; give our role that ownership."
-            raise SourcePrivilegeError(
-                connection.info.user, what=f"execute {step}", remedy=remedy
-            ) from refusal
-        except psycopg.errors.UndefinedTable as missing:
-            tables = ", ".join(f"{schema}.{name}" for schema, name in step.tables)
-            raise TableMissingError(tables, location=describe_session(connection)) from missing
+    except psycopg.errors.LockNotAvailable as refusal:
+        if not step.tables:
+            raise SourceLockedError(step.publication.name) from refusal
+        return SourceLockedError(tables)
+    except psycopg.errors.InsufficientPrivilege as refusal:
+        remedy = f"{refusal.diag.message_primary}; give our role that ownership."
+        raise SourcePrivilegeError(
+            connection.info.user, what=f"execute {step}", remedy=remedy
+        ) from refusal
+    except psycopg.errors.UndefinedTable:
+        # dropped or renamed in this moment
+        return TableMissingError(tables, location=describe_session(connection))
+    return None
 
 
 def _options(publication: Publication) -> tuple[frozenset[str], bool, bool]:

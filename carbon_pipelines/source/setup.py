@@ -4,12 +4,15 @@ What belongs here: the order of the steps. What does not: the steps themselves (
 ``publication.py``, ``ddl_history.py``, ``slot.py``, ``visibility.py``).
 
 The order, and why:
-1. Every check, before anything is created.
+1. Every check, before anything is created. A table that does not pass is refused, and the others
+   are captured.
 2. Publications, committed. Then the slot: PostgreSQL 15 fails for ever at the creation of a
    publication that is younger than the slot.
 3. A row of DDL history for each table *after* the slot exists, so that the stream has it; for a
    table that joins later, in the transaction that publishes it, so that its row comes before its
    events. It says "rewritten": if the table was published before, what happened since is missing.
+   A table that leaves gets such a row too, in the transaction that takes it out: what comes then is
+   missing.
 4. The barrier: every transaction that ran before the last change has ended. Only then may a source
    snapshot be taken.
 Steps 3 and 4 are remembered as unfinished in carbon.capture_state, in the transaction that makes
@@ -17,7 +20,7 @@ them necessary: a crash in between is made good by the next call.
 """
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,8 +28,8 @@ from datetime import timedelta
 import psycopg
 
 from carbon_pipelines.catalog.database import DatabaseSpec
-from carbon_pipelines.errors import SourceLockedError, SourcePrivilegeError
-from carbon_pipelines.source.assessment import assess, table_name
+from carbon_pipelines.errors import SourceError, SourceLockedError, SourcePrivilegeError
+from carbon_pipelines.source.assessment import Assessment, assess, missing_identity, table_name
 from carbon_pipelines.source.connection import (
     SourceConnection,
     SourceIdentity,
@@ -35,6 +38,7 @@ from carbon_pipelines.source.connection import (
 )
 from carbon_pipelines.source.ddl_history import (
     HISTORY_TABLE,
+    TableName,
     ensure_history,
     load_recorded_relations,
     record_shapes,
@@ -53,6 +57,7 @@ from carbon_pipelines.source.slot import (
     observe_slot,
 )
 from carbon_pipelines.source.visibility import wait_until_older_transactions_ended
+from carbon_pipelines.source.whereabouts import load_strangers, record_departures
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +69,13 @@ class SourceSetup:
         slot: The state of the slot.
         slot_created: Whether this call made it: nothing from before can be captured.
         publications: What this call changed.
+        refused: Why a declared table is not captured now, or not as declared, by logical name. The
+            others are; a later call takes it up when its cause is gone.
         triggers: Whether event triggers record DDL at its place in the stream.
         identity_lost: Names of mirrored tables whose owner dropped their key after they had been
-            published. They are in the keyless publication, their updates and deletes are not seen,
-            and their copies are stale from then on, until a key is back and they are copied again.
+            published; refused. They are in the keyless publication, their updates and deletes are
+            not seen, and their copies are stale from then on, until a key is back and they are
+            copied again.
         omitted_columns: ``table.column`` of generated columns that this server does not send.
         relations: The recorded shape of each table, by logical name.
     """
@@ -76,6 +84,7 @@ class SourceSetup:
     slot: SlotState
     slot_created: bool
     publications: PublicationPlan
+    refused: Mapping[str, SourceError]
     triggers: bool
     identity_lost: tuple[str, ...]
     omitted_columns: tuple[str, ...]
@@ -124,7 +133,8 @@ def ensure_source(
         clock: Gives seconds.
 
     Raises:
-        SourceError: A subclass for each check; see the tree in ``errors.py``.
+        SourceError: A subclass for each check of what all tables share; see the tree in
+            ``errors/root.py``. What is wrong with one table alone is in the result.
         OpenTransactionError: An older transaction did not end in time; a later call goes on.
     """
     waiting = _Waiting(clock() + timeout.total_seconds(), sleep, clock)
@@ -134,18 +144,18 @@ def ensure_source(
     ):
         alone(connection, database.name, timeout=waiting.remaining(), sleep=sleep, clock=clock)
         found = assess(connection, database)
-        plan, lost, facts = found.plan, found.identity_lost, found.facts
         triggers = ensure_history(connection)
         slot_created = found.slot is None
-        oids, demoted = _publish(connection, database, plan, slot_exists=not slot_created)
-        lost += tuple(t.name for t in database.tables if facts[table_name(t)].oid in demoted)
+        published = _publish(connection, database, found)
+        oids = published.oids
         if slot_created:
             waiting.barrier(connection)  # names what blocks; creating the slot would just hang
             create_slot(connection, database.slot_name, timeout=waiting.remaining())
         state = load_state(connection, database.slot_name)
         if not state.described:
             with connection.transaction():
-                record_shapes(connection, oids, unseen=oids)
+                for locked in record_shapes(connection, oids, unseen=oids).values():
+                    raise locked
                 state = SetupState(described=True)
                 save_state(connection, database.slot_name, state)
         if not state.settled:
@@ -160,13 +170,15 @@ def ensure_source(
             identity=load_identity(connection),
             slot=slot,
             slot_created=slot_created,
-            publications=plan,
+            publications=found.plan,
+            refused={**found.refused, **published.refused},
             triggers=triggers,
-            identity_lost=lost,
+            identity_lost=(*found.identity_lost, *published.identity_lost),
             omitted_columns=tuple(
                 f"{table.name}.{column}"
                 for table in database.tables
-                for column in facts[table_name(table)].unpublished
+                if table_name(table) in found.facts
+                for column in found.facts[table_name(table)].unpublished
             ),
             relations={
                 table.name: by_name[table_name(table)]
@@ -176,35 +188,58 @@ def ensure_source(
         )
 
 
-def _publish(
-    connection: SourceConnection,
-    database: DatabaseSpec,
-    plan: PublicationPlan,
-    *,
-    slot_exists: bool,
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
+@dataclass(frozen=True, slots=True)
+class _Published:
+    """What the publications hold, by oid, and what was found out while they were changed."""
+
+    oids: tuple[int, ...]
+    refused: Mapping[str, SourceError]
+    identity_lost: tuple[str, ...]
+
+
+def _publish(connection: SourceConnection, database: DatabaseSpec, found: Assessment) -> _Published:
     """Commit the publications and what has to be remembered of them.
 
-    Returns:
-        The tables' oids, and those of tables that have lost their key since they were checked: they
-        are locked against that only from here on, and would make the application's UPDATE fail.
+    A table that has lost its key since it was checked is taken out again: it is locked against that
+    only from here on, and would make the application's UPDATE fail.
     """
+    plan, slot_exists = found.plan, found.slot is not None
+    publications = (database.publication_name, database.keyless_publication_name)
     with connection.transaction():
-        apply_publications(connection, plan)
+        before = load_published_oids(connection, publications)
+        postponed: dict[TableName, SourceError] = apply_publications(connection, plan)
         demoted = connection.execute("SELECT carbon.demote_keyless_tables()::bigint").fetchall()
-        names = load_published_oids(
-            connection, (database.publication_name, database.keyless_publication_name)
-        )
+        names = load_published_oids(connection, publications)
         oids = tuple(names)
+        if not slot_exists and not names:
+            for error in postponed.values():
+                raise error
         described = slot_exists and load_state(connection, database.slot_name).described
         if plan.steps or not slot_exists:
             save_state(connection, database.slot_name, SetupState(described=described))
         if described:
-            uncovered = plan.uncovered
+            declared = [table_name(table) for table in database.tables]
+            uncovered = plan.uncovered - postponed.keys()
             unseen = [oid for oid, name in names.items() if name in uncovered]
+            unseen += load_strangers(connection, oids, declared)
             # without the history the shapes themselves went unseen
-            record_shapes(connection, oids, unseen=oids if HISTORY_TABLE in uncovered else unseen)
-    return oids, tuple(row[0] for row in demoted)
+            unseen = oids if HISTORY_TABLE in uncovered else unseen
+            for oid, error in record_shapes(connection, oids, unseen=unseen).items():
+                postponed.setdefault(names[oid], error)
+            record_departures(
+                connection,
+                [oid for oid in before if oid not in names],
+                declared,
+            )
+    refused, lost = dict[str, SourceError](), list[str]()
+    for table in database.tables:
+        name = table_name(table)
+        if name in found.facts and (found.facts[name].oid,) in demoted:
+            refused[table.name] = missing_identity(table, found.facts[name])
+            lost.append(table.name)
+        elif name in postponed:
+            refused[table.name] = postponed[name]
+    return _Published(oids, refused, tuple(lost))
 
 
 @contextmanager

@@ -7,12 +7,13 @@ capture itself (``session.py``, which also says why each change arrives once).
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 
 from carbon_pipelines.catalog.database import DatabaseSpec
 from carbon_pipelines.embedded.endpoints import Endpoints
-from carbon_pipelines.errors import CarbonPipelinesError, SlotLostError, WalGapError
+from carbon_pipelines.errors import CarbonPipelinesError, SlotLostError, SourceError, WalGapError
 from carbon_pipelines.errors.debezium import CapturedByDebeziumError
 from carbon_pipelines.source.setup import ensure_source
 from carbon_pipelines.stream.debezium_drain import ensure_connector_source
@@ -22,6 +23,19 @@ from carbon_pipelines.stream.topics import ensure_topics
 
 _LOG = logging.getLogger(__name__)
 _GAP = "it was created again or moved by someone else"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What capture needs is there.
+
+    Attributes:
+        healing: What became of the slot that was there before, if another one was made.
+        refused: Why a table is not captured now, or not as declared, by logical name.
+    """
+
+    healing: str | None
+    refused: Mapping[str, SourceError]
 
 
 class Capture:
@@ -41,7 +55,7 @@ class Capture:
             database: What is declared.
             endpoints: Where PostgreSQL and Kafka are.
             clock: Seconds that never go back.
-            healing: What ``prepare`` said.
+            healing: As ``prepare`` said.
         """
         self._database, self._endpoints, self._clock = database, endpoints, clock
         self._healing = healing
@@ -67,18 +81,24 @@ class Capture:
         """
         if self._database.connector is not None:
             raise CapturedByDebeziumError(self._database.name)
-        healing = self._healing if prepared else prepare(self._database, self._endpoints)
+        healing = self._healing if prepared else self._prepare()
         try:
             return self._run(stop, until_lsn, healing)
         except SlotLostError:
             # lost since it was looked at, or while it was read
-            healing = prepare(self._database, self._endpoints)
+            healing = self._prepare()
         except WalGapError:
             if not self._database.heal_slots:
                 raise
             replace_slot(self._database, self._endpoints, reason=_GAP)
             healing = _GAP
         return self._run(stop, until_lsn, healing)
+
+    def _prepare(self) -> str | None:
+        prepared = prepare(self._database, self._endpoints)
+        for name, refusal in prepared.refused.items():
+            _LOG.warning("%s/%s is not captured: %s", self._database.name, name, refusal)
+        return prepared.healing
 
     def _run(self, stop: threading.Event, until_lsn: int | None, healing: str | None) -> Captured:
         with ExitStack() as opened:
@@ -116,24 +136,20 @@ class Capture:
                 pause = min(pause * 2, longest_pause)
 
 
-def prepare(database: DatabaseSpec, endpoints: Endpoints) -> str | None:
+def prepare(database: DatabaseSpec, endpoints: Endpoints) -> Prepared:
     """See to topics, publications and slot; a lost slot is replaced unless that is declined.
-
-    Returns:
-        What became of the slot that was there before, if this call made another one.
 
     Topics come first: a capture that runs with older declarations tells by the topic that a
     relation it does not know is captured, and stops instead of ignoring its rows.
     """
     ensure_topics(endpoints.stream_bootstrap, database)
     if database.connector is not None:
-        ensure_connector_source(database, endpoints)
-        return None
+        return Prepared(None, ensure_connector_source(database, endpoints).refused)
     try:
-        made = ensure_source(endpoints.source_dsn(database.name), database).slot_created
+        setup = ensure_source(endpoints.source_dsn(database.name), database)
     except SlotLostError as lost:
         if not database.heal_slots:
             raise
-        replace_slot(database, endpoints, reason=lost.reason)
-        return lost.reason
-    return "it was dropped" if made and database.heal_slots else None
+        return Prepared(lost.reason, replace_slot(database, endpoints, reason=lost.reason).refused)
+    made = setup.slot_created and database.heal_slots
+    return Prepared("it was dropped" if made else None, setup.refused)

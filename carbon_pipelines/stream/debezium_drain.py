@@ -12,38 +12,31 @@ from collections.abc import Callable
 
 from carbon_pipelines.catalog.database import DatabaseSpec
 from carbon_pipelines.embedded.endpoints import Endpoints
-from carbon_pipelines.errors import PartitionedTableError, SlotLostError
+from carbon_pipelines.errors import SlotLostError
 from carbon_pipelines.errors.debezium import ConnectorBehindError, ConnectorSlotLostError
 from carbon_pipelines.source.connection import session
 from carbon_pipelines.source.position import format_lsn
-from carbon_pipelines.source.setup import ensure_source
+from carbon_pipelines.source.setup import SourceSetup, ensure_source
 from carbon_pipelines.source.slot import observe_slot
-from carbon_pipelines.source.table_facts import load_table_facts
 from carbon_pipelines.stream.topics import topics_with_events
 
 _LOOK_SECONDS = 0.1
 
 
-def ensure_connector_source(database: DatabaseSpec, endpoints: Endpoints) -> None:
+def ensure_connector_source(database: DatabaseSpec, endpoints: Endpoints) -> SourceSetup:
     """Set up what a connector reads; its slot is made once and never replaced by us.
 
     Raises:
         ConnectorSlotLostError: The slot that events in Kafka came from is gone, or lost changes.
-        PartitionedTableError: A declared table is partitioned.
         SourceError: As ``ensure_source``.
     """
     dsn = endpoints.source_dsn(database.name)
     with session(dsn) as connection:
         slot = observe_slot(connection, database.slot_name)
-        names = [(table.source_schema, table.source_table) for table in database.tables]
-        for (schema, name), facts in load_table_facts(connection, names).items():
-            if facts.kind == "p":
-                label = f"{schema}.{name}"
-                raise PartitionedTableError(label)
     if slot is None and topics_with_events(endpoints.stream_bootstrap, database):
         raise ConnectorSlotLostError(database.name, database.slot_name, reason="it was dropped")
     try:
-        ensure_source(dsn, database)
+        return ensure_source(dsn, database)
     except SlotLostError as lost:
         raise ConnectorSlotLostError(database.name, lost.slot, reason=lost.reason) from lost
 

@@ -6,13 +6,14 @@ changes get there (``capture.py``).
 
 import threading
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Literal
 
 from carbon_pipelines.catalog.database import DatabaseSpec
 from carbon_pipelines.embedded.endpoints import Endpoints
-from carbon_pipelines.errors import CaptureRunningError, DrainTimeoutError
+from carbon_pipelines.errors import CaptureRunningError, DrainTimeoutError, SourceError
 from carbon_pipelines.source.connection import session
 from carbon_pipelines.source.failover import failover_advice, load_failover_facts
 from carbon_pipelines.source.position import Position, format_lsn
@@ -36,7 +37,7 @@ class Drained:
 
     ``events`` counts what this call captured; none if the running capture did it (``by``).
     ``generation`` is the number of gaps in the topics, ``advice`` what would make a failover of the
-    source cost none.
+    source cost none, ``refused`` why a declared table is not captured, by logical name.
     """
 
     position: Position
@@ -46,6 +47,7 @@ class Drained:
     by: Literal["self", "capture", "connector"]
     generation: int = 0
     advice: tuple[str, ...] = ()
+    refused: Mapping[str, SourceError] = field(default_factory=dict[str, SourceError])
 
 
 def drain(database: DatabaseSpec, endpoints: Endpoints, *, timeout: timedelta) -> Drained:
@@ -60,12 +62,12 @@ def drain(database: DatabaseSpec, endpoints: Endpoints, *, timeout: timedelta) -
         DrainTimeoutError: The marker did not come out in time (retryable).
         CarbonPipelinesError: As ``Capture.run``.
     """
-    healing = prepare(database, endpoints)
+    prepared = prepare(database, endpoints)
     with session(endpoints.source_dsn(database.name)) as connection:
         marker_lsn = emit_marker(connection, b"drain")
         advice = failover_advice(load_failover_facts(connection, database.slot_name))
-    drained = _reach(database, endpoints, marker_lsn, timeout, healing)
-    return replace(drained, advice=advice)
+    drained = _reach(database, endpoints, marker_lsn, timeout, prepared.healing)
+    return replace(drained, advice=advice, refused=prepared.refused)
 
 
 def wait_captured(

@@ -11,7 +11,8 @@ and, if an update left TOAST values unchanged, ``unchanged``: the names of their
 U+001F.
 
 A column that must not leave is known by its name alone. If no column has that name, it may have
-been renamed: then no value of any column leaves, and the version is 0, at which readers stop.
+been renamed: then no value of any column leaves, and the version is 0, at which readers stop. An
+update or delete that PostgreSQL sends without the declared key has none either, and version -2.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,8 +31,9 @@ _SEPARATOR = "\x1f"
 UNRECORDED = 0
 """The ``schema_version`` of events whose columns no row of carbon.ddl_history describes."""
 PARTITION_TRUNCATED = -1
-"""That of a message, ``op`` m: some partitions of a table were truncated, and rows of theirs went
-without an event for each."""
+"""That of a message, ``op`` m: partitions were truncated, and rows went without an event each."""
+UNKEYED = -2
+"""That of updates and deletes that do not carry the declared key: they have no value at all."""
 
 Row = list[bytes]
 """What stands between the braces, in pieces: name, value, name, value, for every column."""
@@ -73,9 +75,9 @@ class RelationEncoder:
     """
 
     __slots__ = (
-        *("changed", "created", "deleted", "key_of", "missing_in_old_key", "moved"),
-        *("of_leaf", "part_truncated", "read_row", "relation", "sealed", "target", "truncated"),
-        *("version",),
+        *("changed", "created", "deleted", "key_of", "keyed", "moved", "of_leaf"),
+        *("part_truncated", "read_row", "relation", "sealed", "target", "truncated"),
+        *("unkeyed_change", "unkeyed_delete", "version"),
     )
 
     def __init__(
@@ -111,7 +113,10 @@ class RelationEncoder:
         self.read_row = _compile_reader(_compile_columns(relation, dropped, target.texts, types))
         key = () if self.sealed else _key_columns(relation, target)
         self.key_of = _sealed_key if self.sealed and target.key else _compile_key(relation, key)
-        self.missing_in_old_key = tuple(c.name for c in key if not c.in_identity)
+        self.keyed = self.sealed or (bool(key) and all(column.in_identity for column in key))
+        source = _source_template(database, relation, UNKEYED, generation)
+        self.unkeyed_change = _template(b"u", NULL, b"{}", source)
+        self.unkeyed_delete = _template(b"d", b"{}", NULL, source)
         source = _source_template(database, relation, self.version, generation)
         self.created = _template(b"c", NULL, b"{%b}", source)
         self.changed = _template(b"u", NULL, b"{%b}", source)
@@ -143,15 +148,14 @@ class RelationEncoder:
                 left.append(index)
         return left
 
-    def old_image(self, row: Row, *, is_whole: bool) -> bytes:
-        """What stands in ``before``: the old key, or the whole old row; null if that did not come.
+    def old_image(self, row: Row, *, is_whole: bool) -> bytes | None:
+        """What stands in ``before``: the old key, or the whole old row, null if that did not come.
 
-        Readers refuse an update or delete without the row that they need: PostgreSQL sends it as
-        long as REPLICA IDENTITY is FULL.
+        None if the old row does not carry the key. Readers refuse null and None.
         """
-        if not self.target.whole_rows:
-            return self.key_of(row) or NULL
-        return b"{%b}" % b"".join(row) if is_whole else NULL
+        if self.target.whole_rows:
+            return b"{%b}" % b"".join(row) if is_whole else NULL
+        return (self.key_of(row) or NULL) if self.keyed else None
 
     def unchanged_field(self, unchanged: Sequence[int]) -> bytes:
         """The field ``,"unchanged":"..."`` for the columns that are not dropped, or nothing."""

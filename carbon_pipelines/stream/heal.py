@@ -28,7 +28,7 @@ from carbon_pipelines.embedded.endpoints import Endpoints
 from carbon_pipelines.errors import SlotHealLimitError
 from carbon_pipelines.source.connection import session
 from carbon_pipelines.source.position import format_lsn
-from carbon_pipelines.source.setup import ensure_source
+from carbon_pipelines.source.setup import SourceSetup, ensure_source
 from carbon_pipelines.source.setup_lock import alone
 from carbon_pipelines.source.setup_state import SetupState, save_state
 from carbon_pipelines.source.slot import observe_slot
@@ -124,7 +124,7 @@ def behind_gap(progress: Progress, resumes_lsn: int, *, reason: str, now: float)
 
 def replace_slot(
     database: DatabaseSpec, endpoints: Endpoints, *, reason: str, now: float | None = None
-) -> None:
+) -> SourceSetup:
     """Log the plan, remove a lost slot, and see to one from which capture can go on.
 
     A slot that can be read stays; the shapes of the tables are recorded behind it, because nobody
@@ -147,11 +147,11 @@ def replace_slot(
             clock=time.monotonic,
         )
         slot = observe_slot(connection, database.slot_name)
-        if slot is not None and slot.holder_pid is not None:
-            return  # somebody was faster; the session says who
-        if slot is not None and slot.lost is not None:
+        if slot is None or slot.holder_pid is not None:
+            pass  # somebody was faster; the session says who
+        elif slot.lost is not None:
             with suppress(psycopg.errors.ObjectInUse):
                 connection.execute("SELECT pg_drop_replication_slot(%s)", (database.slot_name,))
-        elif slot is not None:
+        else:
             save_state(connection, database.slot_name, SetupState())
-    ensure_source(dsn, database)
+    return ensure_source(dsn, database)

@@ -7,11 +7,13 @@ A leaf that a later row does not list is kept until it is dropped: a row may com
 whose snapshot did not show it yet, and PostgreSQL sends nothing of one that was detached.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from carbon_pipelines.source.relation import SourceRelation
+from carbon_pipelines.stream.envelope import Target
+from carbon_pipelines.stream.routing import Routing
 
 Ancestors: TypeAlias = Sequence[tuple[int, str, str]]
 """Oid, schema and name of what a relation is a partition of, from its parent to the root."""
@@ -19,9 +21,10 @@ Ancestors: TypeAlias = Sequence[tuple[int, str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """The table whose rows a leaf holds: schema and name, and its shape if that lists the leaf."""
+    """The table whose rows a leaf holds, as it is declared; its shape if that lists the leaf."""
 
     name: tuple[str, str]
+    target: Target
     known: SourceRelation | None
 
 
@@ -29,21 +32,15 @@ class Partitions:
     """The leaves of partitioned tables, by oid.
 
     Args:
-        versions: By oid: the newest known row of the DDL history; kept up to date by others.
-        captured: Schema and name of every relation whose events go anywhere.
+        routing: The newest known row of each relation, and whose its events are; kept up to date
+            by others.
         load_ancestors: What a relation is a partition of now.
     """
 
-    def __init__(
-        self,
-        versions: Mapping[int, SourceRelation],
-        captured: Collection[tuple[str, str]],
-        load_ancestors: Callable[[int], Ancestors],
-    ) -> None:
-        self._versions, self._captured = versions, captured
-        self._load_ancestors = load_ancestors
+    def __init__(self, routing: Routing, load_ancestors: Callable[[int], Ancestors]) -> None:
+        self._routing, self._load_ancestors = routing, load_ancestors
         self._roots: dict[int, int] = {}
-        for relation in versions.values():
+        for relation in routing.relations():
             self.learn(relation)
 
     def learn(self, relation: SourceRelation) -> Iterable[int]:
@@ -59,18 +56,19 @@ class Partitions:
         Where only the source tells, nobody knows what rows the leaf came with: then the shape is
         not given, so that its events name none.
         """
-        known = self._versions.get(self._roots.get(oid, 0))
+        known = self._routing.newest(self._roots.get(oid, 0))
         if known is not None and oid in known.leaves:
-            name = (known.schema, known.name)
-            return Root(name, known) if name in self._captured else None
-        for ancestor, *name in self._load_ancestors(oid):
-            if tuple(name) in self._captured:
+            found = self._routing.target(known.oid, (known.schema, known.name))
+            return Root(*found, known) if found is not None else None
+        for ancestor, schema, name in self._load_ancestors(oid):
+            found = self._routing.target(ancestor, (schema, name))
+            if found is not None:
                 self._roots[oid] = ancestor
-                return Root((name[0], name[1]), None)
+                return Root(*found, None)
         return None
 
     def empties(self, leaf: int, truncated: Iterable[int]) -> bool:
         """Whether nothing is left of the table that ``leaf`` is of once these are empty."""
         root = self._roots[leaf]
         left = {each for each, its_root in self._roots.items() if its_root == root}
-        return root in self._versions and left.issubset(truncated)
+        return self._routing.newest(root) is not None and left.issubset(truncated)

@@ -40,12 +40,10 @@ def load_schema_history(bootstrap: str, database: str) -> SchemaHistory:
     return SchemaHistory(tuple(_read_history(bootstrap, state)), state.high)
 
 
-def load_newest_relations(
-    bootstrap: str, database: str, *, until: Position | None
-) -> dict[int, SourceRelation]:
-    """The newest recorded shape of every relation as of a position, by oid."""
+def load_relations(bootstrap: str, database: str, *, until: Position) -> list[SourceRelation]:
+    """Every recorded shape up to a position, in stream order."""
     rows = _read_history(bootstrap, load_topic_state(bootstrap, ddl_topic(database)))
-    return {row.oid: row for position, row in rows if until is not None and position <= until}
+    return [row for position, row in rows if position <= until]
 
 
 def _read_history(bootstrap: str, state: TopicState) -> Iterator[tuple[Position, SourceRelation]]:

@@ -18,7 +18,7 @@ Each change is in its topic exactly once, whatever is killed at whatever moment,
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
@@ -32,12 +32,13 @@ from carbon_pipelines.source.leaves import load_ancestors
 from carbon_pipelines.source.position import Position
 from carbon_pipelines.stream.envelope import Target
 from carbon_pipelines.stream.partitions import Ancestors
-from carbon_pipelines.stream.pgoutput import Relation, decode_keepalive
+from carbon_pipelines.stream.pgoutput import decode_keepalive
 from carbon_pipelines.stream.producer import TransactionalProducer
 from carbon_pipelines.stream.progress import Progress
 from carbon_pipelines.stream.replication import ReplicationStream
 from carbon_pipelines.stream.resume import load_resume_point
-from carbon_pipelines.stream.schemas import load_newest_relations
+from carbon_pipelines.stream.routing import Name
+from carbon_pipelines.stream.schemas import load_relations
 from carbon_pipelines.stream.topics import (
     ddl_topic,
     progress_topic,
@@ -124,7 +125,7 @@ class Session:
             database.slot_name,
             database.name,
             _targets(database),
-            load_newest_relations(self._bootstrap, database.name, until=self._committed.position),
+            load_relations(self._bootstrap, database.name, until=self._committed.position),
             self._producer.send,
             resume_after=self._committed.position,
             on_ignored=self._refuse_if_captured,
@@ -225,12 +226,12 @@ class Session:
             _LOG.warning("no heartbeat in database %s: %s", self._database.name, missed)
             self._control.close()
 
-    def _refuse_if_captured(self, relation: Relation) -> None:
+    def _refuse_if_captured(self, names: Sequence[Name]) -> None:
         """Ignoring a relation's rows leaves a gap if there is a topic that others take as whole."""
-        topic = table_topic(self._database.name, relation.schema, relation.name)
-        if topic_exists(self._bootstrap, topic):
-            label = f"{relation.schema}.{relation.name}"
-            raise CaptureOutdatedError(self._database.name, label, topic)
+        for schema, name in names:
+            topic = table_topic(self._database.name, schema, name)
+            if topic_exists(self._bootstrap, topic):
+                raise CaptureOutdatedError(self._database.name, f"{schema}.{name}", topic)
 
     def _load_ancestors(self, oid: int) -> Ancestors:
         with session(self._dsn) as connection:

@@ -7,8 +7,8 @@ committed or acknowledged (``capture.py``).
 A position is (commit LSN of the transaction, ordinal in it). Ordinals count from 1 and follow from
 the bytes of the stream alone, never from declarations or from what was skipped, so that a restart
 counts as the run before it did: one for each insert, delete, logical message and truncated
-relation, one for an update, and two for an update that brings an old row, whether or not its key
-turns out to have changed (the first is then the delete of the old key).
+relation, one for an update, two for an update that brings an old row (the first is the delete of
+the old key, if that turns out to have changed).
 
 Of a partitioned table PostgreSQL sends the leaves. Their events are those of the table that is
 declared; a TRUNCATE is one of that table only if it names every leaf, and else a message.
@@ -16,11 +16,12 @@ declared; a TRUNCATE is one of that table only if it names every leaf, and else 
 
 import json
 import struct
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from carbon_pipelines.errors import UndecodableChangeError, UnkeyedChangeError
+from carbon_pipelines.errors import UndecodableChangeError
 from carbon_pipelines.source.position import Position, format_lsn
 from carbon_pipelines.source.relation import SourceRelation, relation_from_history
 from carbon_pipelines.stream.envelope import RelationEncoder, Target
@@ -35,6 +36,7 @@ from carbon_pipelines.stream.pgoutput import (
     decode_truncate,
     wal_start,
 )
+from carbon_pipelines.stream.routing import Name, Routing
 
 Produce = Callable[[str, bytes, bytes | None], None]
 """(topic, value, key): hand an event on; the order of calls is the order in each topic."""
@@ -42,6 +44,8 @@ Produce = Callable[[str, bytes, bytes | None], None]
 _NEW, _OLD_KEY, _OLD_ROW = b"NKO"
 _OID = slice(BODY + 1, BODY + 5)
 _ALL = 1 << 63
+_UNKEYED_KEY = b"{}"
+_Old = tuple[list[bytes], bytes | None, int]
 
 
 class Translator:
@@ -57,11 +61,11 @@ class Translator:
         slot: str,
         database: str,
         targets: Mapping[tuple[str, str], Target],
-        versions: MutableMapping[int, SourceRelation],
+        history: Iterable[SourceRelation],
         produce: Produce,
         *,
         resume_after: Position,
-        on_ignored: Callable[[Relation], None],
+        on_ignored: Callable[[Sequence[Name]], None],
         load_ancestors: Callable[[int], Ancestors] = lambda _: (),
         generation: int = 0,
     ) -> None:
@@ -71,19 +75,20 @@ class Translator:
             slot: Name of the slot, for errors.
             database: Logical name of the database.
             targets: By (schema, table): where events go. Other relations are ignored.
-            versions: By oid: the newest known row of the DDL history; kept up to date.
+            history: The rows of the DDL history up to ``resume_after``, in stream order.
             produce: Where events go.
             resume_after: Kafka holds everything up to and including this position.
-            on_ignored: Called before the first row of a relation without a target is ignored.
+            on_ignored: Called before the first row of a relation without a target is ignored, with
+                the names that its rows may belong to.
             load_ancestors: What a relation is a partition of now, asked for where no row of the DDL
                 history tells.
             generation: How many gaps lie before the stream.
         """
         self.commit_lsn, self.ordinal, self.end_lsn = 0, 0, 0
         self.in_transaction, self.events, self.transactions = False, 0, 0
-        self._slot, self._database, self._targets = slot, database, targets
-        self._versions, self._produce, self._resume_after = versions, produce, resume_after
-        self._partitions = Partitions(versions, targets, load_ancestors)
+        self._slot, self._database, self._routing = slot, database, Routing(targets, history)
+        self._produce, self._resume_after = produce, resume_after
+        self._partitions = Partitions(self._routing, load_ancestors)
         self._relations: dict[bytes, Relation] = {}
         self._encoders: dict[bytes, RelationEncoder | None] = {}
         self._passed, self._on_ignored = resume_after, on_ignored
@@ -108,7 +113,6 @@ class Translator:
 
         Raises:
             UndecodableChangeError: The message is not what the protocol promises.
-            UnkeyedChangeError: An update or delete does not carry the declared key.
         """
         try:
             self._handlers[message[BODY]](message)
@@ -168,8 +172,11 @@ class Translator:
             return
         row, end, unchanged = encoder.read_row(message, 31)
         _expect(end == len(message), "a row does not end with its message")
-        key = encoder.key_of(row)
-        after = (b"".join(row),)
+        if encoder.target.key and not encoder.keyed:
+            # the old row's key may have been another one, and nothing would say so
+            self._emit(encoder, encoder.unkeyed_change, (), message, _UNKEYED_KEY)
+            return
+        after, key = (b"".join(row),), encoder.key_of(row)
         self._emit(encoder, encoder.changed, after, message, key, unchanged)
 
     def _update_with_old_row(self, message: bytes) -> None:
@@ -180,6 +187,9 @@ class Translator:
             self._ignore_rows(message[_OID])
             return
         old_row, old, end = self._read_old(encoder, message)
+        if old is None:
+            self._emit(encoder, encoder.unkeyed_change, (), message, _UNKEYED_KEY)
+            return
         _expect(message[end] == _NEW, "an update without a new row")
         row, end, unchanged = encoder.read_row(message, end + 1)
         _expect(end == len(message), "a row does not end with its message")
@@ -201,19 +211,16 @@ class Translator:
             return
         row, old, end = self._read_old(encoder, message)
         _expect(end == len(message), "a row does not end with its message")
-        self._emit(encoder, encoder.deleted, (old,), message, encoder.key_of(row))
+        if old is None:
+            self._emit(encoder, encoder.unkeyed_delete, (), message, _UNKEYED_KEY)
+        else:
+            self._emit(encoder, encoder.deleted, (old,), message, encoder.key_of(row))
 
-    def _read_old(self, encoder: RelationEncoder, message: bytes) -> tuple[list[bytes], bytes, int]:
-        """The old row of an update or delete, what is told of it, and where it ends."""
+    def _read_old(self, encoder: RelationEncoder, message: bytes) -> _Old:
+        """The old row of an update or delete, what is told of it if anything, and where it ends."""
         kind = message[30]
         _expect(kind in (_OLD_KEY, _OLD_ROW), "neither an old key nor an old row")
         row, end, _ = encoder.read_row(message, 31)
-        whole_rows = encoder.target.whole_rows
-        keyless = not whole_rows and encoder.key_of(row) is None
-        if keyless or (kind == _OLD_KEY and encoder.missing_in_old_key):
-            missing = encoder.missing_in_old_key or ("(no key is declared)",)
-            lsn = format_lsn(wal_start(message))
-            raise UnkeyedChangeError(encoder.target.label, lsn=lsn, missing=missing)
         return row, encoder.old_image(row, is_whole=kind == _OLD_ROW), end
 
     def _truncate(self, message: bytes) -> None:
@@ -233,7 +240,8 @@ class Translator:
         """Tell of the first row that is ignored of a relation; skipped ones are not ignored."""
         if self.ordinal > self._skip and oid not in self._ignored:
             self._ignored.add(oid)
-            self._on_ignored(self._relations[oid])
+            one = self._relations[oid]
+            self._on_ignored(self._routing.names(one.oid, (one.schema, one.name)))
 
     def _message(self, message: bytes) -> None:
         # One outside of a transaction has no position; keepalives tell how far reading is.
@@ -247,27 +255,24 @@ class Translator:
         self._encoders[oid] = self._compile(relation)
 
     def _compile(self, relation: Relation) -> RelationEncoder | None:
-        known = self._versions.get(relation.oid)
-        target, of_leaf = self._targets.get((relation.schema, relation.name)), False
-        if target is None:
-            root = self._partitions.find(relation.oid)
-            if root is None:
-                return None
-            known, target, of_leaf = root.known, self._targets[root.name], True
-            relation = replace(relation, schema=root.name[0], name=root.name[1])
-        generation = self._generation
-        return RelationEncoder(
-            self._database, relation, target, known, of_leaf=of_leaf, generation=generation
-        )
+        compiled = partial(RelationEncoder, self._database, generation=self._generation)
+        found = self._routing.target(relation.oid, (relation.schema, relation.name))
+        if found is not None:
+            return compiled(relation, found[1], self._routing.newest(relation.oid))
+        root = self._partitions.find(relation.oid)
+        if root is None:
+            return None
+        relation = replace(relation, schema=root.name[0], name=root.name[1])
+        return compiled(relation, root.target, root.known, of_leaf=True)
 
     def _learn(self, history_row: Mapping[str, Any]) -> None:
         """Events of the relation that a row of the DDL history describes refer to it from now."""
         known = relation_from_history(history_row)
-        self._versions[known.oid] = known
-        for each in (known.oid, *self._partitions.learn(known)):
-            oid = each.to_bytes(4, "big")
-            if oid in self._relations:
-                self._encoders[oid] = self._compile(self._relations[oid])
+        moved = self._routing.learn(known)
+        described = {known.oid, *self._partitions.learn(known)}
+        for oid, relation in self._relations.items():
+            if moved or relation.oid in described:
+                self._encoders[oid] = self._compile(relation)
 
     def _emit(
         self,

@@ -115,6 +115,13 @@ FOLLOWED = {
         "UPDATE t SET m = 'calm' WHERE id = 3",
         "ALTER TYPE mood ADD VALUE 'busy' BEFORE 'calm'",
     ),
+    "a table that is renamed and renamed back": (
+        "ALTER TABLE t RENAME TO t_away",
+        "UPDATE t_away SET b = 'away' WHERE id = 3",
+        "ALTER TABLE t_away ADD c int",
+        "DELETE FROM t_away WHERE id = 4",
+        "ALTER TABLE t_away RENAME TO t",
+    ),
 }
 """Followed in place, with the DML between them; by what they do."""
 
@@ -172,6 +179,50 @@ RECOPIED = {
 }
 """Answered by a copy anew; by the reason that is told, up to a colon."""
 
+PARKED = {
+    "a table renamed": (
+        ("ALTER TABLE t RENAME TO t_old", "UPDATE t_old SET n = -1 WHERE id = 3"),
+        ("DELETE FROM t_old WHERE id = 5", "ALTER TABLE t_old RENAME TO t"),
+    ),
+    "a table moved to another schema": (
+        ("ALTER TABLE t SET SCHEMA s", "UPDATE s.t SET n = -1 WHERE id = 3"),
+        ("ALTER TABLE s.t SET SCHEMA public",),
+    ),
+    "a table dropped": (
+        ("DROP TABLE t",),
+        (
+            "CREATE TABLE t (id int PRIMARY KEY, n int, more text)",
+            "INSERT INTO t SELECT g, -g, 'new' FROM generate_series(11, 40) g",
+        ),
+    ),
+    "a view in the place of a table": (
+        ("ALTER TABLE t RENAME TO t_rows", "CREATE VIEW t AS SELECT * FROM t_rows"),
+        ("DROP VIEW t", "UPDATE t_rows SET n = -2 WHERE id = 9", "ALTER TABLE t_rows RENAME TO t"),
+    ),
+    "another key": (
+        (
+            "ALTER TABLE t REPLICA IDENTITY USING INDEX t_uid_key",
+            "UPDATE t SET id = 103 WHERE uid = 3",
+            "UPDATE t SET uid = 104 WHERE id = 4",
+            "DELETE FROM t WHERE id = 5",
+        ),
+        ("UPDATE t SET id = 106 WHERE uid = 6", "ALTER TABLE t REPLICA IDENTITY DEFAULT"),
+    ),
+    "no key": (
+        ("ALTER TABLE t DROP CONSTRAINT t_pkey",),
+        ("DELETE FROM t WHERE id = 5", "ALTER TABLE t ADD PRIMARY KEY (id)"),
+    ),
+    "a key that is unique no more": (
+        (
+            "ALTER TABLE t REPLICA IDENTITY FULL",
+            "ALTER TABLE t DROP CONSTRAINT t_pkey",
+            "INSERT INTO t VALUES (3, 300, 0)",
+        ),
+        ("DELETE FROM t WHERE uid = 3", "ALTER TABLE t ADD PRIMARY KEY (id)"),
+    ),
+}
+"""What parks the table, and what lets it go on; by what it is then (``test_table_trouble.py``)."""
+
 SEEN = {
     "a renamed column": "the new name over the same values",
     "two columns that swap names": "each value under its column's new name",
@@ -194,6 +245,7 @@ SEEN = {
     "a filled column that is dropped again": "the column comes and goes",
     "a table that is emptied between": "the rows before it go, at its place among the changes",
     "a new enum label": "nothing: an enum is text",
+    "a table that is renamed and renamed back": "every change, those of meanwhile included",
 }
 """What readers of the lake see of ``FOLLOWED``."""
 
@@ -219,6 +271,10 @@ def describe() -> str:
     copied = "copied anew, or parked with `on_rewrite: park`"
     lines += [
         f"| {_shown(statements)} | {copied} | {old_rows} |" for statements in RECOPIED.values()
+    ]
+    lines += [
+        f"| {_shown(cause)} | parked at that place until {_shown(cure)} | the rows from before it |"
+        for cause, cure in PARKED.values()
     ]
     lines += [
         "",

@@ -1,5 +1,6 @@
 """A source is set up once, in an order that loses nothing, and only if everything is right."""
 
+import re
 from datetime import timedelta
 
 import psycopg
@@ -83,18 +84,23 @@ def test_a_second_call_writes_nothing_and_waits_for_nobody(database):
     assert written[1] < 1000  # the server itself notes running transactions now and then
 
 
-def test_a_table_declared_later_is_recorded_with_its_publication(database):
+def test_a_table_declared_later_is_recorded_with_its_publication(database, monkeypatch):
     database.run(*MAKE)
     ensure_source(database.dsn, database.spec(TRADE))
+
+    def killed(*_args, **_more):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(source_setup, "record_shapes", killed)
+        with pytest.raises(KeyboardInterrupt):
+            ensure_source(database.dsn, database.spec(TRADE, LOG))
+    assert "public.log" not in published(database)  # one transaction holds both
     setup = ensure_source(database.dsn, database.spec(TRADE, LOG))
     assert str(setup.publications) == (
         f'ALTER PUBLICATION "carbon_{database.name}_keyless" ADD TABLE ONLY "public"."log";'
     )
-    rows = database.rows(
-        "SELECT h.xmin::text = r.xmin::text FROM carbon.ddl_history h"
-        " JOIN pg_publication_rel r ON r.prrelid = h.oid WHERE h.name = 'log'"
-    )
-    assert rows == [(True,)]
+    assert history(database)[-1] == ("log", "carbon setup", True)
 
 
 def test_a_table_no_longer_declared_leaves_the_publication(database):
@@ -249,6 +255,29 @@ def test_a_table_under_an_exclusive_lock_is_not_waited_for_forever(database, mon
     assert locked.value.retryable
 
 
+def test_a_table_that_is_locked_or_refused_holds_no_other_one_up(database, monkeypatch):
+    short = connection_module.SESSION_OPTIONS.replace("lock_timeout=30s", "lock_timeout=200ms")
+    monkeypatch.setattr(connection_module, "SESSION_OPTIONS", short)
+    database.run(*MAKE, "CREATE TABLE deal (id int)")
+    ensure_source(database.dsn, database.spec(TRADE, LOG))
+    spec = database.spec(TRADE, LOG, declare("deal", "id"), declare("nowhere", "id"))
+    database.run(
+        "ALTER EVENT TRIGGER carbon_ddl_command_end DISABLE", "ALTER TABLE trade ADD more int"
+    )
+    with database.another() as owner:
+        owner.execute("LOCK TABLE trade IN ACCESS EXCLUSIVE MODE")
+        setup = ensure_source(database.dsn, spec, timeout=SOON)
+        assert {name: type(error) for name, error in setup.refused.items()} == {
+            "trade": errors.SourceLockedError,
+            "deal": errors.KeyMissingError,
+            "nowhere": errors.TableMissingError,
+        }
+        assert len(history(database)) == 2
+    assert ensure_source(database.dsn, spec, timeout=SOON).refused.keys() == {"deal", "nowhere"}
+    assert published(database).keys() == {"carbon.ddl_history", "public.trade", "public.log"}
+    assert history(database)[-1] == ("trade", "carbon setup", True)
+
+
 @pytest.mark.parametrize(
     ("make", "table", "error", "says"),
     [
@@ -352,8 +381,13 @@ def test_a_renamed_table_is_missing_under_its_old_name_and_the_new_one_is_told(d
     database.run(*MAKE)
     ensure_source(database.dsn, database.spec(TRADE))
     database.run("ALTER TABLE trade RENAME TO deal")
-    with pytest.raises(errors.TableMissingError, match=r"It is called public\.deal now"):
-        ensure_source(database.dsn, database.spec(TRADE))
+    setup = ensure_source(database.dsn, database.spec(TRADE))
+    assert re.search(r"public\.trade is now public\.deal in", str(setup.refused["trade"]))
+    assert published(database)["public.deal"] == "keyed"  # nothing is lost if it comes back
+    database.run("ALTER TABLE deal RENAME TO trade")
+    setup = ensure_source(database.dsn, database.spec(TRADE))
+    assert (setup.refused, setup.publications_changed) == ({}, False)
+    assert not setup.relations["trade"].rewritten
 
 
 def test_a_slot_of_another_database_is_refused(database, postgres):
@@ -527,6 +561,7 @@ def test_a_table_that_loses_its_key_is_declared_lost_until_it_has_one_again(data
     database.run("UPDATE trade SET note = 'b'")
     setup = ensure_source(database.dsn, spec)
     assert setup.identity_lost == ("trade",)
+    assert type(setup.refused["trade"]) is errors.KeyMissingError
     assert setup.relations["trade"].identity_columns == ()
     database.run("ALTER TABLE trade ADD PRIMARY KEY (id)")
     setup = ensure_source(database.dsn, spec)

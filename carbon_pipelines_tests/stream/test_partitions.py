@@ -50,10 +50,10 @@ def translate(
         "carbon_m",
         "m",
         TARGETS,
-        {ROOT: known},
+        [known],
         heard.produce,
         resume_after=resume_after,
-        on_ignored=lambda relation: heard.ignored.append(relation.name),
+        on_ignored=lambda names: heard.ignored.append(names[0][1]),
         load_ancestors=lambda oid: (ancestors or {}).get(oid, []),
     )
     for message in (wal.begin(900), *LEAVES, *messages, wal.commit(900)):

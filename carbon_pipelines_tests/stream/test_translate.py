@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carbon_pipelines.errors import UndecodableChangeError, UnkeyedChangeError
+from carbon_pipelines.errors import UndecodableChangeError
 from carbon_pipelines.source.position import Position
 from carbon_pipelines.source.relation import SourceColumn, SourceRelation, SourceType
 from carbon_pipelines.stream.envelope import Target
@@ -55,17 +55,17 @@ def translate(
     *,
     targets=TARGETS,
     resume_after: Position = NOTHING,
-    versions: dict[int, SourceRelation] | None = None,
+    history: Sequence[SourceRelation] = (),
 ) -> tuple[Heard, Translator]:
     heard = Heard()
     translator = Translator(
         "carbon_m",
         "m",
         targets,
-        {} if versions is None else versions,
+        history,
         heard.produce,
         resume_after=resume_after,
-        on_ignored=lambda relation: heard.ignored.append(relation.name),
+        on_ignored=lambda names: heard.ignored.append(names[0][1]),
     )
     for message in stream:
         translator.feed(message)
@@ -369,7 +369,7 @@ def test_a_protected_column_that_is_never_sent_seals_nothing():
         wal.commit(900),
     ]
     targets = {("public", "credit"): dropped}
-    known, _ = translate(stream, targets=targets, versions={OID: shape})
+    known, _ = translate(stream, targets=targets, history=[shape])
     unknown, _ = translate(stream, targets=targets)
     assert (known.values[0]["after"], unknown.values[0]["after"]) == ({"id": 1}, {})
 
@@ -386,7 +386,7 @@ def test_a_type_that_only_the_history_knows_decides_the_form():
         wal.insert(OID, [b"1"]),
         wal.commit(900),
     ]
-    known, _ = translate(stream, versions={OID: shape})
+    known, _ = translate(stream, history=[shape])
     unknown, _ = translate(stream)
     assert (known.values[0]["after"], unknown.values[0]["after"]) == ({"id": 1}, {"id": "1"})
 
@@ -432,16 +432,78 @@ def streams(draw: st.DrawFn) -> list[bytes]:
     return stream
 
 
-def test_an_old_key_without_the_declared_key_is_an_error():
+def test_what_does_not_carry_the_declared_key_has_no_value_and_a_version_that_says_so():
     columns = [wal.Column("id", INT8), wal.Column("note", TEXT, in_identity=True)]
     stream = [
         wal.begin(900),
         wal.relation(OID, "public", "credit", columns),
-        wal.delete(OID, [None, b"x"], lsn=850),
+        wal.insert(OID, [b"1", b"x"]),
+        wal.update(OID, [b"2", b"x"]),
+        wal.update(OID, [b"2", b"y"], old_key=[None, b"x"]),
+        wal.delete(OID, [None, b"y"]),
+        wal.relation(OID, "public", "credit", COLUMNS),
+        wal.delete(OID, [b"3", None]),
+        wal.commit(900),
     ]
-    with pytest.raises(UnkeyedChangeError, match=r"m/credit at LSN 0/352 .* id: ") as raised:
-        translate(stream)
-    assert raised.value.missing == ("id",)
+
+    heard, _ = translate(stream)
+
+    assert heard.changes == [
+        ("c", None, {"id": 1, "note": "x"}),
+        ("u", None, {}),
+        ("u", None, {}),
+        ("d", {}, None),
+        ("d", {"id": 3}, None),
+    ]
+    assert heard.keys == [{"id": 1}, {}, {}, {}, {"id": 3}]
+    assert [v["source"]["schema_version"] for v in heard.values] == [0, -2, -2, -2, 0]
+    assert [position.ordinal for position in heard.positions] == [1, 2, 4, 5, 6]
+
+
+def shape(oid: int, name: str, version: int, *, joined: bool = False) -> SourceRelation:
+    columns = tuple(
+        SourceColumn(
+            number, column.name, SourceType(column.type_oid, -1, "", "b", ""), nullable=True
+        )
+        for number, column in enumerate(COLUMNS, 1)
+    )
+    return SourceRelation(oid, "public", name, "r", "d", columns, version, rewritten=joined)
+
+
+WHEREABOUTS = {
+    "a table that is called otherwise": ([], "old", ["cdc.m.public.credit"]),
+    "one whose name another one took": (
+        [shape(OTHER, "credit", 9, joined=True)],
+        "old",
+        [],
+    ),
+    "one that was seen to be another one": (
+        [shape(OID, "old", 9, joined=True)],
+        "old",
+        [],
+    ),
+    "one that is back": (
+        [shape(OID, "old", 8), shape(OID, "credit", 9)],
+        "credit",
+        ["cdc.m.public.credit"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WHEREABOUTS)
+def test_a_relation_is_the_table_as_which_it_joined_until_another_one_is(case: str):
+    later, name, topics = WHEREABOUTS[case]
+    stream = [
+        wal.begin(900),
+        wal.relation(OID, "public", name, COLUMNS),
+        wal.insert(OID, [b"1", b"x"]),
+        wal.commit(900),
+    ]
+
+    heard, _ = translate(stream, history=[shape(OID, "credit", 7, joined=True), *later])
+
+    assert heard.topics == topics
+    assert heard.ignored == ([] if topics else [name])
 
 
 BROKEN = {

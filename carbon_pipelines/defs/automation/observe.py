@@ -31,6 +31,7 @@ class Observation:
 
 def observe_lag(database: DatabaseSpec, endpoints: "Endpoints") -> Observation:
     """Look at every asset of one database; one that cannot be seen does not hide the others."""
+    from carbon_pipelines.lake.answer import may_resume
     from carbon_pipelines.lake.sync import observe_table
     from carbon_pipelines.stream.progress import load_newest_progress
 
@@ -56,8 +57,10 @@ def observe_lag(database: DatabaseSpec, endpoints: "Endpoints") -> Observation:
         if state is None:
             lags.append(Lag(asset, behind=None, end=0))
         elif state.parked is not None:
-            # no run would move it; and once it is released it is asked for without a wait
-            lags.append(Lag(asset, behind=0, end=state.next_offset))
+            # No run would move it, unless the source has it as declared again; and once it is
+            # released it is asked for without a wait.
+            waits = not may_resume(state.parked, table, database, endpoints)
+            lags.append(Lag(asset, behind=0 if waits else 1, end=state.next_offset))
         else:
             # a gap that was healed moves the end too: no event has to come for it
             gaps = 0 if generation is None else generation - state.generation

@@ -10,6 +10,8 @@ from carbon_pipelines.defs.failures import RETRIES, as_failure
 from carbon_pipelines.defs.keys import database_key, table_key
 from carbon_pipelines.defs.resources.endpoints import EndpointsResource
 
+CAPTURED = "captured"
+
 
 class DrainConfig(dg.Config):
     """How one drain behaves."""
@@ -37,6 +39,14 @@ def stream_database(database: DatabaseSpec) -> dg.AssetsDefinition:
         tags={"carbon/database": database.name},
         pool="stream",
         retry_policy=RETRIES,
+        check_specs=[
+            dg.AssetCheckSpec(
+                CAPTURED,
+                asset=database_key("stream", database),
+                blocking=False,
+                description="Every declared table is captured; if one is not, this says why.",
+            )
+        ],
     )
     def drained(config: DrainConfig, endpoints: EndpointsResource) -> dg.MaterializeResult:
         from carbon_pipelines.stream.drain import drain
@@ -44,7 +54,18 @@ def stream_database(database: DatabaseSpec) -> dg.AssetsDefinition:
         with as_failure():
             timeout = timedelta(seconds=config.timeout_seconds)
             facts = drain(database, endpoints.resolve(), timeout=timeout)
+        refused = {name: str(refusal) for name, refusal in facts.refused.items()}
         return dg.MaterializeResult(
+            check_results=[
+                dg.AssetCheckResult(
+                    asset_key=database_key("stream", database),
+                    check_name=CAPTURED,
+                    passed=not refused,
+                    severity=dg.AssetCheckSeverity.ERROR,
+                    description="\n".join(refused.values()) or None,
+                    metadata={"carbon/refused": refused},
+                )
+            ],
             metadata={
                 "carbon/position": str(facts.position),
                 "carbon/events": facts.events,
@@ -52,7 +73,8 @@ def stream_database(database: DatabaseSpec) -> dg.AssetsDefinition:
                 "carbon/captured_by": facts.by,
                 "carbon/generation": facts.generation,
                 **({"carbon/advice": list(facts.advice)} if facts.advice else {}),
-            }
+                **({"carbon/refused": refused} if refused else {}),
+            },
         )
 
     return drained
