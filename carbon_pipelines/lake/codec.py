@@ -16,6 +16,7 @@ import pyarrow as pa
 from carbon_pipelines.errors import UnrepresentableValueError
 from carbon_pipelines.lake.arrow import compute as pc
 from carbon_pipelines.lake.temporal import parse_date, parse_time, parse_timestamp
+from carbon_pipelines.lake.types import type_name
 from carbon_pipelines.source.array_text import parse_array
 
 
@@ -84,7 +85,7 @@ def _cast(values: pa.Array, target: pa.DataType, column: str) -> pa.Array:
         return values.cast(target)
     except pa.ArrowInvalid as error:
         raise UnrepresentableValueError(
-            column, str(target), _first_that_fails(values, target)
+            column, type_name(target), _first_that_fails(values, target)
         ) from error
 
 
@@ -106,6 +107,7 @@ def _cast_or_parse(
     parse: Callable[[str], int | None],
     width: type[np.int32 | np.int64],
     column: str,
+    called: str | None = None,
 ) -> pa.Array:
     try:
         return values.cast(target)
@@ -116,7 +118,7 @@ def _cast_or_parse(
         if text is not None:
             number = parse(text)
             if number is None:
-                raise UnrepresentableValueError(column, str(target), text)
+                raise UnrepresentableValueError(column, called or type_name(target), text)
             numbers[index] = number
     missing = values.is_null().to_numpy(zero_copy_only=False)
     return pa.array(numbers, mask=missing).view(target)
@@ -125,7 +127,7 @@ def _cast_or_parse(
 def _decode_time(values: pa.Array, target: pa.DataType, column: str) -> pa.Array:
     """Times of day by way of a timestamp on the first day: Arrow casts no text to a time."""
     dated = pc.binary_join_element_wise("1970-01-01", values, " ")
-    moments = _cast_or_parse(dated, pa.timestamp("us"), _first_day, np.int64, column)
+    moments = _cast_or_parse(dated, pa.timestamp("us"), _first_day, np.int64, column, "time")
     return moments.view(pa.int64()).view(target)
 
 

@@ -74,6 +74,7 @@ _ARROW: dict[type[IcebergType], pa.DataType] = {
     UUIDType: pa.uuid(),
     BinaryType: pa.binary(),
 }
+_NAMES = {kind: str(iceberg()) for iceberg, kind in _ARROW.items()}
 
 
 def iceberg_type(source: SourceType, declared: str | None = None) -> IcebergType:
@@ -141,6 +142,15 @@ def arrow_type(iceberg: IcebergType) -> pa.DataType:
     if isinstance(iceberg, DecimalType):
         return pa.decimal128(iceberg.precision, iceberg.scale)
     return _ARROW[type(iceberg)]
+
+
+def type_name(kind: pa.DataType) -> str:
+    """What Iceberg calls a type that we hold as ``kind``, like ``decimal(8, 2)``."""
+    if pa.types.is_decimal(kind):
+        return f"decimal({kind.precision}, {kind.scale})"
+    if pa.types.is_list(kind):
+        return f"list<{type_name(kind.value_type)}>"
+    return _NAMES.get(kind, str(kind))
 
 
 def json_type(source: SourceType, declared: str | None = None) -> pa.DataType:

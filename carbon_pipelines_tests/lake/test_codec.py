@@ -169,20 +169,24 @@ def test_text_arrays_keep_quotes_commas_and_the_word_null() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "target"),
+    ("text", "target", "called"),
     [
-        ("NaN", pa.decimal128(10, 2)),
-        ("123456789.00", pa.decimal128(8, 2)),
-        ("24:00:00", pa.time64("us")),
-        ("{{1,2},{3,4}}", pa.list_(pa.field("element", pa.int32()))),
-        ("[0:1]={1,2}", pa.list_(pa.field("element", pa.int32()))),
-        ("[1:1][2:2]={{a}}", pa.list_(pa.field("element", pa.string()))),
-        ("294247-01-10 04:00:54.775807", pa.timestamp("us")),
-        ("294276-12-31 23:59:59.999999+00", UTC),
-        ("99999999999", pa.int32()),
-        ("maybe", pa.bool_()),
+        ("NaN", pa.decimal128(10, 2), "decimal(10, 2)"),
+        ("123456789.00", pa.decimal128(8, 2), "decimal(8, 2)"),
+        ("24:00:00", pa.time64("us"), "time"),
+        ("{{1,2},{3,4}}", pa.list_(pa.field("element", pa.int32())), "list"),
+        ("[0:1]={1,2}", pa.list_(pa.field("element", pa.int32())), "list"),
+        ("[1:1][2:2]={{a}}", pa.list_(pa.field("element", pa.string())), "list"),
+        ("294247-01-10 04:00:54.775807", pa.timestamp("us"), "timestamp"),
+        ("294276-12-31 23:59:59.999999+00", UTC, "timestamptz"),
+        ("99999999999", pa.int32(), "int"),
+        ("maybe", pa.bool_(), "boolean"),
     ],
 )
-def test_a_value_without_a_place_is_named_and_never_changed(text: str, target: pa.DataType) -> None:
-    with pytest.raises(UnrepresentableValueError, match="column c"):
+def test_a_value_without_a_place_is_named_and_never_changed(
+    text: str, target: pa.DataType, called: str
+) -> None:
+    with pytest.raises(UnrepresentableValueError, match="column c") as refused:
         decode_column(pa.array([text]), target, column="c")
+
+    assert refused.value.type_name == called
