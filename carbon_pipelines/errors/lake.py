@@ -172,21 +172,6 @@ class SourceTableReplacedError(LakeError):
         )
 
 
-class SourceTableAwayError(LakeError):
-    """A source table has left its declared name: it is ``now`` another one's, or was dropped."""
-
-    retryable = True
-
-    def __init__(self, table: str, *, now: str | None) -> None:
-        self.table, self.now = table, now
-        super().__init__(
-            f"{table}: the source table {f'was renamed to {now}' if now else 'was dropped'} at "
-            "this place of the stream, and what PostgreSQL has under the declared name now has not "
-            "come through the stream yet. The table stands before it; other tables go on. Drain "
-            f'the source ("carbon sync {table}", or materialize its stream asset) and run again.'
-        )
-
-
 class WrongSourceError(LakeError):
     """A table was made from another PostgreSQL."""
 
