@@ -79,6 +79,19 @@ class PriorDeadLetterError(LakeError):
         )
 
 
+class RowNeededError(PriorDeadLetterError):
+    """An event would take away a row from which a dead letter takes the values it lacks."""
+
+    def __init__(self, table: str, moved: int) -> None:
+        self.table, self.moved = table, moved
+        LakeError.__init__(
+            self,
+            f"{table}: the event at offset {moved} gave this row another key and left large values "
+            "as they were. It is a dead letter, so the row stands until it has them. "
+            f'"carbon replay {table}" applies both once the cause is gone.',
+        )
+
+
 class DeadLetterExpiredError(LakeError):
     """Whether a dead letter is still its row's last word cannot be told."""
 

@@ -105,6 +105,7 @@ CarbonPipelinesError                  (``retryable`` says whether the same call 
 │   ├── RecopyLimitError              a table would have to be copied anew once too often
 │   ├── TableNotCopiedError           a table has no published copy yet
 │   ├── PriorDeadLetterError          a value stands in an event that is a dead letter
+│   │   └── RowNeededError            a dead letter takes values from the row as it is
 │   ├── DeadLetterExpiredError        Kafka no longer tells what came after a dead letter
 │   ├── DeadLetterMissingError        the dead letters' table lacks one that a table names
 │   └── NoSuchDeadLetterError         a dead letter to be dropped is none, or belongs to a row

@@ -75,16 +75,19 @@ class Judge:
         """
         refused: dict[int, CarbonPipelinesError] = {}
         rows: dict[int, Key | None] = {}
+        needed_by: dict[int, int] = {}
         batch, keys = self._typed(batch, refused, rows, most)
         while True:
             keep = ~np.isin(batch.offset, list(refused))
             kept, kept_keys = batch.filter(keep), keys.filter(keep)
-            followed = follow(kept, kept_keys, lacking.plus(rows), self._spec.label)
+            followed = follow(kept, kept_keys, lacking.plus(rows, needed_by), self._spec.label)
             found: dict[int, CarbonPipelinesError] = dict(followed.resting)
             if not found and values and len(kept):
                 found = self._refused_values(kept, kept_keys, most)
             for index, error in found.items():
                 moves = moved_by(kept, kept_keys, index)
+                if moves and kept.unchanged[index].as_py():
+                    needed_by[int(kept.offset[index - 1])] = int(kept.offset[index])
                 for each in (index - 1, index) if moves else (index,):
                     offset = int(kept.offset[each])
                     refused[offset] = error

@@ -8,6 +8,10 @@ no say any more. So does a delete, and a TRUNCATE for every row. But an update t
 unchanged (TOAST) takes it from what was before, and the lake's row is older than the dead letter:
 such an update rests on the dead letter and becomes one. So does the delete right before an update
 that changes the key and rests on one: the two move a row whose values the lake has yet to get.
+
+As long as an update that changes the key and takes values from the row it left is a dead letter,
+that row is the only place that has these values. It stands as it is: whatever comes for its old
+key becomes a dead letter too.
 """
 
 import json
@@ -18,7 +22,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from carbon_pipelines.errors import PriorDeadLetterError, UnrepresentableValueError
+from carbon_pipelines.errors import (
+    PriorDeadLetterError,
+    RowNeededError,
+    UnrepresentableValueError,
+)
 from carbon_pipelines.lake.change_batch import (
     DELETE,
     TRUNCATE,
@@ -53,22 +61,29 @@ class TypedKeys:
 
 @dataclass(frozen=True, slots=True)
 class Lacking:
-    """Dead letters of a table: their offsets and, where it is known, the key of the row of each."""
+    """Dead letters of a table: their offsets and, where it is known, the key of the row of each.
+
+    ``needed_by`` has, for a delete whose row another dead letter takes values from, the offset of
+    that one.
+    """
 
     rows: Mapping[int, Key | None] = field(default_factory=dict[int, "Key | None"])
+    needed_by: Mapping[int, int] = field(default_factory=dict[int, int])
 
     def __bool__(self) -> bool:
         """Whether there are any."""
         return bool(self.rows)
 
-    def plus(self, more: Mapping[int, Key | None]) -> "Lacking":
+    def plus(
+        self, more: Mapping[int, Key | None], needed_by: Mapping[int, int] | None = None
+    ) -> "Lacking":
         """With ``more`` dead letters."""
-        return Lacking({**self.rows, **more})
+        return Lacking({**self.rows, **more}, {**self.needed_by, **(needed_by or {})})
 
     def without(self, offsets: Iterable[int]) -> "Lacking":
         """Without those at ``offsets``."""
         gone = set(offsets)
-        return Lacking({o: key for o, key in self.rows.items() if o not in gone})
+        return Lacking({o: key for o, key in self.rows.items() if o not in gone}, self.needed_by)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +121,29 @@ def key_of_message(
     return None
 
 
+def needed_by(values: Mapping[int, bytes | None]) -> dict[int, int]:
+    """Offset of a delete -> that of the change after it that takes values from the deleted row.
+
+    Args:
+        values: The values of dead letters by offset. One that does not say what it is, as a row
+            that a connector moved, is taken for one that needs the row.
+    """
+    found: dict[int, int] = {}
+    deleted: tuple[int, Any] | None = None
+    for offset, value in sorted(values.items()):
+        envelope = json_object(value)
+        envelope = envelope.get("payload", envelope)
+        if envelope.get("op") == "d":
+            deleted = offset, envelope.get("before")
+            continue
+        if deleted is not None and envelope.get("op") in ("c", "u"):
+            before, source = envelope.get("before"), envelope.get("source") or {}
+            if before is None or (before == deleted[1] and "unchanged" in source):
+                found[deleted[0]] = offset
+        deleted = None
+    return found
+
+
 def json_object(text: bytes | None) -> dict[str, Any]:
     """The JSON object that ``text`` is, empty if it is anything else."""
     try:
@@ -125,6 +163,7 @@ def follow(batch: ChangeBatch, keys: TypedKeys, lacking: Lacking, label: str) ->
     if not known or not keys.after or start == len(batch):
         return Followed({}, frozenset(superseded))
     resting: dict[int, PriorDeadLetterError] = {}
+    needed_by = {o: by for o, by in lacking.needed_by.items() if by in known}
     offsets = list(known)
     distinct, numbers = number_keys(
         [pa.concat_arrays([known[o][c] for o in offsets]) for c in range(len(keys.after))]
@@ -142,7 +181,12 @@ def follow(batch: ChangeBatch, keys: TypedKeys, lacking: Lacking, label: str) ->
         if deleted and moved_by(batch, keys, index + 1):
             rests_at = index + 1
         unchanged = batch.unchanged[rests_at].as_py() if rests_at > index or not deleted else None
-        if unchanged:
+        needing = {needed_by[o] for o in earlier if o in needed_by} - superseded
+        if needing:
+            error = RowNeededError(label, max(needing))
+            resting.update(dict.fromkeys({index, rests_at}, error))
+            waiting[number].add(offset)
+        elif unchanged:
             columns = unchanged.replace(UNCHANGED_SEPARATOR, ", ")
             error = PriorDeadLetterError(label, columns, max(earlier))
             resting.update(dict.fromkeys({index, rests_at}, error))

@@ -32,7 +32,7 @@ from carbon_pipelines.lake.dead_letters import DeadLetter
 from carbon_pipelines.lake.halving import sift, undecodable
 from carbon_pipelines.lake.judge import Judge
 from carbon_pipelines.lake.keys import KeyMatcher, number_keys
-from carbon_pipelines.lake.lacking import Key, Lacking, key_of_message
+from carbon_pipelines.lake.lacking import Key, Lacking, key_of_message, needed_by
 from carbon_pipelines.lake.normalise import Normaliser
 from carbon_pipelines.lake.present import present_spec
 from carbon_pipelines.lake.state import TableProgress
@@ -148,7 +148,8 @@ class Planning:
                 reason = "it names no row that the table could hold"
                 fails[offset] = MalformedEnvelopeError(topic_of(self._spec), 0, offset, reason)
         batch = events.filter(~np.isin(events.offset, list(fails)))
-        failing = Lacking({offset: keys[offset] for offset in fails})
+        values = {letter.offset: letter.value for letter in letters if letter.offset in fails}
+        failing = Lacking({offset: keys[offset] for offset in fails}, needed_by(values))
         judged = self._judge.judge(batch, failing, most=len(batch))
         for offset, error in judged.refused.items():
             if offset not in offsets:  # the lake has what this event left, and nothing knows better

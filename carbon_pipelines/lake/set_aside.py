@@ -28,7 +28,7 @@ from carbon_pipelines.lake.connection import load_table
 from carbon_pipelines.lake.dead_letters import DeadLetter, DeadLetterTable, Resolution
 from carbon_pipelines.lake.event_reading import Part, unseen
 from carbon_pipelines.lake.judge import Judge, Judgement, Refusals
-from carbon_pipelines.lake.lacking import Key, Lacking, json_object, key_of_message
+from carbon_pipelines.lake.lacking import Key, Lacking, json_object, key_of_message, needed_by
 from carbon_pipelines.lake.merge import MERGE_REFUSALS, Merge, Merged, MergeHooks
 from carbon_pipelines.lake.state import TableProgress
 from carbon_pipelines.source.position import Position
@@ -163,7 +163,8 @@ class SettingAside:
         if self._known[0] != base.dead_letters:
             letters = self._letters.lacked(self._spec, base)
             rows = {letter.offset: self._key(letter, judge) for letter in letters}
-            self._known = (base.dead_letters, Lacking(rows))
+            values = {letter.offset: letter.value for letter in letters}
+            self._known = (base.dead_letters, Lacking(rows, needed_by(values)))
         return self._known[1]
 
     def _key(self, letter: DeadLetter, judge: Judge) -> Key | None:

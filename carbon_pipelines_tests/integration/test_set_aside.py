@@ -276,6 +276,44 @@ def test_a_key_change_is_set_aside_as_a_whole(table: Table) -> None:
     assert table.lake.rows() == [(2, 2, "two"), (3, 3, "three"), (9, BAD, "one")]
 
 
+@pytest.mark.parametrize("size", [1, 100])
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_row_whose_value_a_dead_letter_needs_stands_until_the_dead_letter_is_replayed(
+    table: Table, monkeypatch: pytest.MonkeyPatch, size: int, *, whole: bool
+) -> None:
+    monkeypatch.setattr(event_reading, "BATCH_EVENTS", size)
+    table.put({"op": "d", "before": {"id": 1}})
+    moved = {"id": 9, "n": BAD, "doc": "__debezium_unavailable_value"}
+    table.put({"op": "u", "before": {"id": 1}, "after": moved, "unchanged": ["doc"]})
+    table.put({"op": "c", "after": {"id": 1, "n": 5, "doc": "again"}})
+    if not whole:
+        table.put({"op": "d", "before": {"id": 1}})
+    with refusing_n():
+        table.sync()
+
+    assert table.lacks == ((0, 1, 2) if whole else (0, 1, 2, 3))
+    assert table.lake.rows() == [(1, 1, "one"), (2, 2, "two"), (3, 3, "three")]
+    assert table.replay() == len(table.letters.load(table_name="t"))
+    kept = [(1, 5, "again")] if whole else []
+    assert table.lake.rows() == [*kept, (2, 2, "two"), (3, 3, "three"), (9, BAD, "one")]
+
+
+def test_once_the_moved_row_is_whole_nothing_needs_the_row_it_came_from(table: Table) -> None:
+    table.put({"op": "d", "before": {"id": 1}})
+    moved = {"id": 9, "n": BAD, "doc": "__debezium_unavailable_value"}
+    table.put({"op": "u", "before": {"id": 1}, "after": moved, "unchanged": ["doc"]})
+    table.upsert(9, 9, "whole")
+    table.put({"op": "c", "after": {"id": 1, "n": 5, "doc": "again"}})
+    with refusing_n():
+        table.sync()
+
+    assert table.lacks == ()
+    assert [row for row in table.lake.rows() if row[0] in (1, 9)] == [
+        (1, 5, "again"),
+        (9, 9, "whole"),
+    ]
+
+
 def test_a_missing_old_row_is_one_dead_letter(table: Table) -> None:
     table.upsert(8, 8, None)
     table.upsert(1, 8, None)
