@@ -123,7 +123,7 @@ def test_people_park_release_and_see_it_in_dagster(
     def checks() -> list[tuple[bool, str]]:
         result = sync.execute_in_process()
         found = result.get_asset_check_evaluations()
-        assert {one.check_name for one in found} == {"flowing", "dead_letters"}
+        assert {one.check_name for one in found} == {"captured", "flowing", "dead_letters"}
         [flowing] = [one for one in found if one.check_name == "flowing"]
         made = {
             event.asset_key.to_user_string()

@@ -154,6 +154,8 @@ def test_what_is_wrong_is_named_and_a_replay_mends_it(
         table = Table(Path(directory), patch, at_most=1000)
         table.load(*((key, key, "old") for key in range(3)))
         expected, events = replay({key: (key, "old") for key in range(3)}, changes)
+        if cut < len(events) and events[cut].get("before") and events[cut]["op"] == "u":
+            cut -= 1  # both halves of a changed key come in one transaction of Kafka
         table.put(*events[:cut])
         with refusing_n():
             table.sync()
