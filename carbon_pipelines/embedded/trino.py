@@ -15,9 +15,13 @@ import tarfile
 import tempfile
 import urllib.request
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
+
+from trino.dbapi import connect
+from trino.exceptions import Error as TrinoError
 
 from carbon_pipelines.embedded.downloads import JavaProgram, ensure_program
 from carbon_pipelines.embedded.endpoints import EmbeddedAddresses
@@ -153,13 +157,25 @@ class Trino:
         )
 
     def answers(self) -> bool:
-        """Whether it says that it has started."""
+        """Whether it says that it has started, and counts itself among those that run queries.
+
+        It says the first some time before the second, and meanwhile refuses to read a table.
+        """
         address = f"http://{LOOPBACK}:{self.port}/v1/info"
         try:
             with urllib.request.urlopen(address, timeout=2) as response:
-                return json.load(response)["starting"] is False
-        except (OSError, HTTPException, ValueError, KeyError):
+                return json.load(response)["starting"] is False and self._has_nodes()
+        except (OSError, HTTPException, ValueError, KeyError, TrinoError):
             return False
+
+    def _has_nodes(self) -> bool:
+        connection = connect(
+            host=LOOPBACK, port=self.port, user="carbon", request_timeout=5, max_attempts=1
+        )
+        with closing(connection):
+            cursor = connection.cursor()
+            cursor.execute("SELECT count(*) FROM system.runtime.nodes WHERE state = 'active'")
+            return cursor.fetchall() != [[0]]
 
     def finish(self) -> None:
         """Nothing: its catalog reads what others make."""
