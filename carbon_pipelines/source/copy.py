@@ -28,7 +28,7 @@ from carbon_pipelines.source.relation import SourceRelation, load_relation
 from carbon_pipelines.source.visibility import Visibility
 
 _PAGE_BYTES = 8192
-BEGIN = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+_BEGIN = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 
 class ExportedSnapshot:
@@ -52,7 +52,7 @@ class ExportedSnapshot:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             connection = stack.enter_context(session(self._dsn))
-            connection.execute(BEGIN)
+            connection.execute(_BEGIN)
             query = "SELECT pg_export_snapshot(), pg_current_snapshot()::text"
             row = connection.execute(query).fetchone()
             end = connection.execute("SELECT pg_current_wal_insert_lsn()::text").fetchone()
@@ -108,6 +108,12 @@ def load_extent(connection: SourceConnection, relation: SourceRelation) -> Exten
     return Extent(*row)
 
 
+def begin_as_of(connection: SourceConnection, snapshot_id: str) -> None:
+    """Begin a read-only transaction that sees what an exported snapshot sees."""
+    connection.execute(_BEGIN)
+    connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot_id)))
+
+
 def load_relation_as_of(dsn: str, snapshot_id: str, schema: str, name: str) -> SourceRelation:
     """A relation's shape and version as an exported snapshot sees them.
 
@@ -115,8 +121,7 @@ def load_relation_as_of(dsn: str, snapshot_id: str, schema: str, name: str) -> S
         TableMissingError: The snapshot sees no such relation.
     """
     with session(dsn) as connection:
-        connection.execute(BEGIN)
-        connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot_id)))
+        begin_as_of(connection, snapshot_id)
         return load_relation(connection, schema, name)
 
 
@@ -201,8 +206,7 @@ def read_range(
         raise ValueError(reason)
     types = {name: csv_types.get(name, pa.string()) for name in columns}
     with session(dsn) as connection, translated(connection, snapshot_id, relation):
-        connection.execute(BEGIN)
-        connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot_id)))
+        begin_as_of(connection, snapshot_id)
         connection.execute("SET LOCAL max_parallel_workers_per_gather = 0")
         connection.execute("SET LOCAL jit = off")
         lock_as_seen(connection, relation, columns)

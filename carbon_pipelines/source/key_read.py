@@ -11,7 +11,7 @@ import pyarrow as pa
 from psycopg import sql
 
 from carbon_pipelines.source.connection import session
-from carbon_pipelines.source.copy import BEGIN, lock_as_seen, translated
+from carbon_pipelines.source.copy import begin_as_of, lock_as_seen, translated
 from carbon_pipelines.source.copy_text import BLOCK_BYTES, copy_blocks, decode_block
 from carbon_pipelines.source.leaves import check_leaves
 from carbon_pipelines.source.relation import SourceRelation
@@ -57,8 +57,7 @@ def read_by_key(
     parts: list[pa.RecordBatch] = []
     size = 0
     with session(dsn) as connection, translated(connection, snapshot_id, relation):
-        connection.execute(BEGIN)
-        connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot_id)))
+        begin_as_of(connection, snapshot_id)
         lock_as_seen(connection, relation, [*wanted.key, *wanted.columns])
         for block in copy_blocks(connection, _select(relation, wanted), BLOCK_BYTES):
             size += len(block)

@@ -8,11 +8,9 @@ triggers know of leaves (``leaf_functions.py``).
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from psycopg import sql
-
 from carbon_pipelines.errors import RelationRewrittenError
 from carbon_pipelines.source.connection import SourceConnection, session
-from carbon_pipelines.source.copy import load_extent, plan_table_ranges
+from carbon_pipelines.source.copy import begin_as_of, load_extent, plan_table_ranges
 from carbon_pipelines.source.relation import SourceRelation
 
 _PARTS = """
@@ -103,8 +101,7 @@ def load_heaps_as_of(dsn: str, snapshot_id: str, relation: SourceRelation) -> tu
     """
     oids = sorted(relation.leaves) if relation.kind == "p" else [relation.oid]
     with session(dsn) as connection:
-        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot_id)))
+        begin_as_of(connection, snapshot_id)
         rows = connection.execute(_HEAPS.encode(), (oids,)).fetchall()
     if len(rows) != len(oids):
         raise RelationRewrittenError(relation.label, how="got other partitions")
