@@ -21,7 +21,6 @@ from carbon_pipelines.errors import (
     SourceTableAwayError,
     StateMissingError,
     TableNotPublishedError,
-    TableParkedError,
 )
 from carbon_pipelines.lake.automatic import ANSWERED, count_recopy
 from carbon_pipelines.lake.connection import load_table
@@ -31,8 +30,8 @@ from carbon_pipelines.lake.parking import (
     Parked,
     find_parked,
     park_table,
+    parked_error,
     parks,
-    refuse_parked,
     unpark_table,
 )
 from carbon_pipelines.lake.recopy import recopy_table
@@ -120,19 +119,13 @@ def resume(
     if parked is None:
         return iceberg
     if parked.error not in RESUMABLE:
-        refuse_parked(iceberg, table)
+        raise parked_error(iceberg, table, parked)
     try:
         refusal = prepare(database, endpoints).refused.get(table.name)
     except CarbonPipelinesError as unasked:
         refusal = unasked
     if refusal is not None:
-        raise TableParkedError(
-            table.label,
-            since=parked.since_text,
-            by=parked.by,
-            reason=parked.reason,
-            stands=parked.stands,
-        ) from refusal
+        raise parked_error(iceberg, table, parked) from refusal
     unpark_table(catalog, table, parked, reason=RESUMED, by="carbon")
     resumed = load_table(catalog, table.identifier)
     if resumed is None:

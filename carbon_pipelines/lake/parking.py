@@ -170,23 +170,17 @@ def parks(error: CarbonPipelinesError, spec: TableSpec) -> bool:
     return isinstance(error, PARKING_ERRORS) or (of_an_event and spec.dead_letters.then == "park")
 
 
-def refuse_parked(table: Table, spec: TableSpec) -> None:
-    """Go no further with a parked table.
-
-    Raises:
-        TableParkedError: Says why, since when, and what to do.
-    """
-    parked = find_parked(table.metadata, spec.label)
-    if parked is not None:
-        progress = load_progress(table.metadata, spec.label)
-        raise TableParkedError(
-            spec.label,
-            since=parked.since_text,
-            by=parked.by,
-            reason=parked.reason,
-            stands=parked.stands,
-            dead_letters=len(progress.dead_letters) if progress is not None else 0,
-        )
+def parked_error(table: Table, spec: TableSpec, parked: Parked) -> TableParkedError:
+    """The error for a table that goes no further, with what it lacks besides."""
+    progress = load_progress(table.metadata, spec.label)
+    return TableParkedError(
+        spec.label,
+        since=parked.since_text,
+        by=parked.by,
+        reason=parked.reason,
+        stands=parked.stands,
+        dead_letters=len(progress.dead_letters) if progress is not None else 0,
+    )
 
 
 def park_table(

@@ -1,17 +1,22 @@
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from pyiceberg.table import Table
 
 from carbon_pipelines.errors import (
     CommitConflictError,
     StateFormatError,
+    TableMissingError,
     TableNotCopiedError,
     TableNotParkedError,
     TableParkedError,
     UnsupportedTypeError,
 )
+from carbon_pipelines.lake import answer
+from carbon_pipelines.lake.answer import resume
 from carbon_pipelines.lake.commit import commit_files
 from carbon_pipelines.lake.layout import stage_layout
 from carbon_pipelines.lake.parking import (
@@ -19,11 +24,11 @@ from carbon_pipelines.lake.parking import (
     PARKED,
     find_parked,
     park_table,
-    refuse_parked,
     unpark_table,
 )
 from carbon_pipelines.lake.row_delta import FileChanges
 from carbon_pipelines.lake.staging import BRANCH, publish
+from carbon_pipelines.stream.capture import Prepared
 from carbon_pipelines_tests.lake.local_lake import START, LocalLake
 
 AT = datetime(2026, 5, 1, 12, 30, tzinfo=UTC)
@@ -45,11 +50,16 @@ def copied_anew(lake: LocalLake) -> None:
     publish(lake.catalog, staged.table, layout)
 
 
+def go_on(lake: LocalLake) -> Table:
+    """As a sync begins; nothing is asked of the source where it is not what parked the table."""
+    return resume(lake.catalog, lake.fresh(), lake.spec, database=None, endpoints=None)
+
+
 def test_a_parked_table_says_why_since_when_where_it_stands_and_what_to_do(lake: LocalLake) -> None:
     park_table(lake.catalog, lake.spec, CAUSE, now=AT)
 
     with pytest.raises(TableParkedError) as refused:
-        refuse_parked(lake.fresh(), lake.spec)
+        go_on(lake)
 
     assert str(refused.value) == (
         f"market/t is parked since 2026-05-01 12:30:00 UTC by carbon: {CAUSE} The table stands at "
@@ -59,6 +69,23 @@ def test_a_parked_table_says_why_since_when_where_it_stands_and_what_to_do(lake:
     )
     assert not refused.value.retryable
     assert lake.rows() == [(1, "copied")]
+
+
+def test_a_table_that_the_source_still_refuses_says_what_it_lacks_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = LocalLake(tmp_path, {"id": "int8"}, ["id"])
+    lake.progress = replace(START, dead_letters=(3, 5))
+    lake.load([{"id": 1}])
+    away = TableMissingError("public.t", location="market")
+    park_table(lake.catalog, lake.spec, away, now=AT)
+    monkeypatch.setattr(answer, "prepare", lambda *_: Prepared(None, {"t": away}))
+
+    with pytest.raises(TableParkedError) as refused:
+        go_on(lake)
+
+    assert refused.value.dead_letters == 2
+    assert refused.value.__cause__ is away
 
 
 def test_the_first_reason_stays(lake: LocalLake) -> None:
@@ -72,8 +99,7 @@ def test_a_released_table_flows_and_remembers_who_released_it_and_why(lake: Loca
     parked = park_table(lake.catalog, lake.spec, "index is being rebuilt", by="ann", now=AT)
     unpark_table(lake.catalog, lake.spec, parked, reason="rebuilt", by="bob", now=AT)
 
-    table = lake.fresh()
-    refuse_parked(table, lake.spec)
+    table = go_on(lake)
     [entry] = json.loads(table.properties[HISTORY])
     assert (entry["parked"]["error"], entry["parked"]["by"]) == ("ByHand", "ann")
     assert entry["parked"]["reason"] == "index is being rebuilt."
@@ -118,7 +144,7 @@ def test_a_mark_that_a_copy_did_not_know_of_does_not_count_for_it(lake: LocalLak
     publish(lake.catalog, staged.table, layout)
 
     assert PARKED in lake.fresh().properties
-    refuse_parked(lake.fresh(), lake.spec)
+    go_on(lake)
 
 
 def test_a_mark_of_another_format_is_not_guessed_at(lake: LocalLake) -> None:
@@ -126,7 +152,7 @@ def test_a_mark_of_another_format_is_not_guessed_at(lake: LocalLake) -> None:
         transaction.set_properties({PARKED: '{"format_version": "9"}'})
 
     with pytest.raises(StateFormatError, match="format version 9"):
-        refuse_parked(lake.fresh(), lake.spec)
+        go_on(lake)
 
 
 def test_a_table_without_a_copy_cannot_be_parked(tmp_path: Path) -> None:
