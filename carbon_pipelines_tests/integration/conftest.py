@@ -1,7 +1,8 @@
-"""A PostgreSQL of each supported kind, for tests of the source alone.
+"""What integration tests begin with: a pipeline, or a PostgreSQL of each supported kind alone.
 
-What belongs here: servers without the rest of the stack, and a fresh database in them. What does
-not: tables and rows. The wheel's PostgreSQL 18 is always there; Debian's 15 where it is installed.
+What belongs here: servers without the rest of the stack, a fresh database in them, and one with the
+stack behind it. What does not: tables and rows. The wheel's PostgreSQL 18 is always there; Debian's
+15 where it is installed.
 """
 
 import os
@@ -25,7 +26,9 @@ from carbon_pipelines.embedded import process
 from carbon_pipelines.embedded.os_user import ensure_os_user
 from carbon_pipelines.embedded.ports import choose_port
 from carbon_pipelines.embedded.postgres import Postgres, find_binaries
+from carbon_pipelines.embedded.stack import Stack
 from carbon_pipelines_tests.conftest import SourceDatabase
+from carbon_pipelines_tests.integration.pipeline import Pipeline
 
 DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
 
@@ -69,6 +72,14 @@ def declare(name: str, *key: str, **more) -> TableSpec:
         description="A table.",
         **facts,
     )
+
+
+@pytest.fixture
+def pipeline(stack: Stack, source: SourceDatabase) -> Iterator[Pipeline]:
+    """A fresh database without tables, and its way into the lake."""
+    made = Pipeline(stack, source)
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="session", params=["18", "15"])

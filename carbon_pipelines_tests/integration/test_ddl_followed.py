@@ -1,23 +1,13 @@
 """DDL that the lake follows in place, between DML, in one batch and in one transaction."""
 
 import re
-from collections.abc import Iterator
 
 import pytest
 
-from carbon_pipelines.embedded.stack import Stack
-from carbon_pipelines_tests.conftest import SourceDatabase
 from carbon_pipelines_tests.integration.ddl_effects import FOLLOWED, FOLLOWED_TABLE
 from carbon_pipelines_tests.integration.pipeline import Pipeline
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-def pipeline(stack: Stack, source: SourceDatabase) -> Iterator[Pipeline]:
-    made = Pipeline(stack, source)
-    yield made
-    made.close()
 
 
 RENAMED_KEY = (

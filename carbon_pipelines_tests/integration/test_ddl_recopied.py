@@ -2,27 +2,17 @@
 
 import json
 import re
-from collections.abc import Iterator
 
 import pytest
 
 from carbon_pipelines.catalog.table import PartitionField
-from carbon_pipelines.embedded.stack import Stack
 from carbon_pipelines.errors import LayoutColumnGoneError, RecopyLimitError, TableParkedError
 from carbon_pipelines.lake.automatic import RECOPIES
 from carbon_pipelines.lake.merge import MergeHooks
-from carbon_pipelines_tests.conftest import SourceDatabase
 from carbon_pipelines_tests.integration.ddl_effects import RECOPIED, RECOPIED_TABLE
 from carbon_pipelines_tests.integration.pipeline import Pipeline
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-def pipeline(stack: Stack, source: SourceDatabase) -> Iterator[Pipeline]:
-    made = Pipeline(stack, source)
-    yield made
-    made.close()
 
 
 def of(table: str, statement: str) -> str:

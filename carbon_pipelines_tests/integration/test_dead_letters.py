@@ -1,6 +1,5 @@
 """Dead letters with real services: set aside, seen, and put back once."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,12 +12,10 @@ from pyiceberg.types import DecimalType
 from carbon_pipelines.catalog.table import ColumnSpec, DeadLettersSpec
 from carbon_pipelines.cli import cli
 from carbon_pipelines.defs.build import build_definitions
-from carbon_pipelines.embedded.stack import Stack
 from carbon_pipelines.errors import TableParkedError, UnrepresentableValueError
 from carbon_pipelines.lake.recopy import recopy_table
 from carbon_pipelines.lake.replay import apply_replay, plan_replay
 from carbon_pipelines.stream.topics import topic_of
-from carbon_pipelines_tests.conftest import SourceDatabase
 from carbon_pipelines_tests.integration.pipeline import Pipeline
 from carbon_pipelines_tests.oracle import lake_rows, oracle
 
@@ -28,15 +25,13 @@ BIG = "(SELECT string_agg(md5(g::text), '') FROM generate_series(1, 300) g)"
 
 
 @pytest.fixture
-def pipeline(stack: Stack, source: SourceDatabase) -> Iterator[Pipeline]:
-    made = Pipeline(stack, source)
-    made.execute(
+def pipeline(pipeline: Pipeline) -> Pipeline:
+    pipeline.execute(
         "CREATE TABLE t (id int PRIMARY KEY, n numeric(9, 2), doc text)",
         f"INSERT INTO t SELECT g, g, {BIG} FROM generate_series(1, 100) g",
     )
-    made.declare("t", dead_letters=DeadLettersSpec(at_most=5))
-    yield made
-    made.close()
+    pipeline.declare("t", dead_letters=DeadLettersSpec(at_most=5))
+    return pipeline
 
 
 def letters(pipeline: Pipeline) -> list[tuple[int, str, str]]:

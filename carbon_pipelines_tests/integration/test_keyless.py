@@ -4,12 +4,9 @@ Every test follows a table through a copy and merges and compares with DuckDB al
 equal rows.
 """
 
-from collections.abc import Iterator
-
 import pytest
 
 from carbon_pipelines.catalog.table import ColumnSpec
-from carbon_pipelines.embedded.stack import Stack
 from carbon_pipelines.errors import (
     FullIdentityMissingError,
     MalformedEnvelopeError,
@@ -22,20 +19,12 @@ from carbon_pipelines.lake.merge import MergeHooks
 from carbon_pipelines.lake.recopy import recopy_table
 from carbon_pipelines.quality.reconcile import verify_table
 from carbon_pipelines.quality.repair import REPAIR_LIMITS, plan_repair
-from carbon_pipelines_tests.conftest import SourceDatabase
 from carbon_pipelines_tests.integration.pipeline import Pipeline
 
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.filterwarnings("ignore:Merge on read is not yet supported:UserWarning"),
 ]
-
-
-@pytest.fixture
-def pipeline(stack: Stack, source: SourceDatabase) -> Iterator[Pipeline]:
-    made = Pipeline(stack, source)
-    yield made
-    made.close()
 
 
 WIDE = (

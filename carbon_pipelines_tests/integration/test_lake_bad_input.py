@@ -2,7 +2,6 @@
 
 import os
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 
@@ -13,7 +12,6 @@ from confluent_kafka.admin import AdminClient
 from pyarrow.fs import S3FileSystem
 
 from carbon_pipelines.embedded.endpoints import Endpoints
-from carbon_pipelines.embedded.stack import Stack
 from carbon_pipelines.errors import (
     LakeAuthenticationError,
     LakeUnavailableError,
@@ -25,7 +23,6 @@ from carbon_pipelines.errors import (
 from carbon_pipelines.lake.recopy import recopy_table
 from carbon_pipelines.lake.sync import sync_table
 from carbon_pipelines.stream.topics import topic_of
-from carbon_pipelines_tests.conftest import SourceDatabase
 from carbon_pipelines_tests.integration.pipeline import Pipeline
 from carbon_pipelines_tests.integration.weed import weed_shell
 
@@ -35,13 +32,11 @@ RETRIES = 30
 
 
 @pytest.fixture
-def pipeline(stack: Stack, source: SourceDatabase) -> Iterator[Pipeline]:
-    made = Pipeline(stack, source)
-    made.execute("CREATE TABLE t (id bigint PRIMARY KEY, n numeric(12, 2), doc text)")
-    made.execute("INSERT INTO t SELECT g, g, 'row ' || g FROM generate_series(1, 500) g")
-    made.declare("t")
-    yield made
-    made.close()
+def pipeline(pipeline: Pipeline) -> Pipeline:
+    pipeline.execute("CREATE TABLE t (id bigint PRIMARY KEY, n numeric(12, 2), doc text)")
+    pipeline.execute("INSERT INTO t SELECT g, g, 'row ' || g FROM generate_series(1, 500) g")
+    pipeline.declare("t")
+    return pipeline
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,7 @@
 """What DDL does to a table that is captured: followed at its place, or stopped and copied anew."""
 
-from collections.abc import Iterator
-
 import pytest
 
-from carbon_pipelines.embedded.stack import Stack
 from carbon_pipelines.errors import (
     ProtectedColumnMissingError,
     UnrecordedShapeError,
@@ -12,7 +9,6 @@ from carbon_pipelines.errors import (
 )
 from carbon_pipelines.lake.recopy import recopy_table
 from carbon_pipelines.stream.topics import topic_of
-from carbon_pipelines_tests.conftest import SourceDatabase
 from carbon_pipelines_tests.integration.pipeline import Pipeline
 from carbon_pipelines_tests.integration.streaming import read_topic
 
@@ -20,16 +16,14 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-def pipeline(stack: Stack, source: SourceDatabase) -> Iterator[Pipeline]:
-    made = Pipeline(stack, source)
-    made.execute(
+def pipeline(pipeline: Pipeline) -> Pipeline:
+    pipeline.execute(
         "CREATE TABLE t (id bigint PRIMARY KEY, n int, doc text)",
         "INSERT INTO t SELECT g, g % 10, 'row ' || g FROM generate_series(1, 200) g",
     )
-    made.declare("t", on_rewrite="park")
-    made.follow("t")
-    yield made
-    made.close()
+    pipeline.declare("t", on_rewrite="park")
+    pipeline.follow("t")
+    return pipeline
 
 
 def recopy(pipeline: Pipeline) -> None:

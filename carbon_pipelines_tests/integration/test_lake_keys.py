@@ -3,23 +3,12 @@
 Every test follows the same table through a copy and merges and compares with DuckDB alone.
 """
 
-from collections.abc import Iterator
-
 import pytest
 
-from carbon_pipelines.embedded.stack import Stack
 from carbon_pipelines.errors import KeyMismatchError, KeyMissingError
-from carbon_pipelines_tests.conftest import SourceDatabase
 from carbon_pipelines_tests.integration.pipeline import Pipeline
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-def pipeline(stack: Stack, source: SourceDatabase) -> Iterator[Pipeline]:
-    made = Pipeline(stack, source)
-    yield made
-    made.close()
 
 
 def in_one_transaction(pipeline: Pipeline, *statements: str) -> None:

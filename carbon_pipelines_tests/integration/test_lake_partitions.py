@@ -4,15 +4,12 @@ What belongs here: one table with a partition field for every transform and type
 partition of its own. What does not: single partition values (``lake/test_partition_values.py``).
 """
 
-from collections.abc import Iterator
 from uuid import UUID
 
 import psycopg
 import pytest
 from trino.dbapi import Cursor
 
-from carbon_pipelines.embedded.stack import Stack
-from carbon_pipelines_tests.conftest import SourceDatabase
 from carbon_pipelines_tests.integration.pipeline import Pipeline
 from carbon_pipelines_tests.oracle import lake_rows, oracle
 
@@ -77,16 +74,14 @@ def _row(number: int) -> str:
 
 
 @pytest.fixture
-def pipeline(stack: Stack, source: SourceDatabase) -> Iterator[Pipeline]:
-    made = Pipeline(stack, source)
+def pipeline(pipeline: Pipeline) -> Pipeline:
     columns = ", ".join(f"{name} {kind}" for name, (kind, _, _) in COLUMNS.items())
-    made.execute(
+    pipeline.execute(
         f"CREATE TABLE t (id int PRIMARY KEY, n int, {columns})",
         f"INSERT INTO t VALUES {', '.join(_row(n) for n in range(2 * ROWS))}",
     )
-    made.declare("t", partitioning=PARTITIONING)
-    yield made
-    made.close()
+    pipeline.declare("t", partitioning=PARTITIONING)
+    return pipeline
 
 
 def move(pipeline: Pipeline, rows: str) -> None:

@@ -1,20 +1,17 @@
 """Where one thing ends and the next begins: batches, copies beside the stream, topics made anew."""
 
 import time
-from collections.abc import Iterator
 from functools import partial
 
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from carbon_pipelines.embedded.stack import Stack
 from carbon_pipelines.errors import ProgressLostError
 from carbon_pipelines.lake import event_reading
 from carbon_pipelines.lake.recopy import recopy_table
 from carbon_pipelines.lake.start_over import apply_start_over, plan_start_over
 from carbon_pipelines.stream import changes, consumer
 from carbon_pipelines.stream.topics import ddl_topic
-from carbon_pipelines_tests.conftest import SourceDatabase
 from carbon_pipelines_tests.integration.pipeline import Pipeline
 
 pytestmark = pytest.mark.integration
@@ -23,16 +20,14 @@ LONG = "repeat(md5('{}'), 300)"
 
 
 @pytest.fixture
-def pipeline(stack: Stack, source: SourceDatabase) -> Iterator[Pipeline]:
-    made = Pipeline(stack, source)
-    made.execute(
+def pipeline(pipeline: Pipeline) -> Pipeline:
+    pipeline.execute(
         "CREATE TABLE t (id bigint PRIMARY KEY, n int, doc text)",
         "ALTER TABLE t ALTER doc SET STORAGE EXTERNAL",
         f"INSERT INTO t SELECT g, g % 10, {LONG.format('x')} FROM generate_series(1, 50) g",
     )
-    made.declare("t")
-    yield made
-    made.close()
+    pipeline.declare("t")
+    return pipeline
 
 
 def test_keys_change_across_batches_and_values_out_of_line_follow_them(

@@ -1,15 +1,12 @@
 """Trino, which shares no code with our writer, reads what PostgreSQL holds."""
 
-from collections.abc import Iterator
 from datetime import UTC
 
 import psycopg
 import pytest
 from trino.dbapi import Cursor
 
-from carbon_pipelines.embedded.stack import Stack
 from carbon_pipelines.lake.recopy import recopy_table
-from carbon_pipelines_tests.conftest import SourceDatabase
 from carbon_pipelines_tests.integration.pipeline import Pipeline
 
 pytestmark = [pytest.mark.integration, pytest.mark.trino]
@@ -29,12 +26,10 @@ INSERT INTO t SELECT g, g % 3, g % 100, g * 1.25, g * 1.000001, g / 7.0, g % 2 =
 
 
 @pytest.fixture
-def pipeline(stack: Stack, source: SourceDatabase) -> Iterator[Pipeline]:
-    made = Pipeline(stack, source)
-    made.execute(TABLE)
-    made.declare("t", ("id", "part"))
-    yield made
-    made.close()
+def pipeline(pipeline: Pipeline) -> Pipeline:
+    pipeline.execute(TABLE)
+    pipeline.declare("t", ("id", "part"))
+    return pipeline
 
 
 def read_postgres(pipeline: Pipeline) -> list[tuple[object, ...]]:

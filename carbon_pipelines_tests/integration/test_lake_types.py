@@ -11,7 +11,7 @@ from carbon_pipelines.lake.parking import find_parked
 from carbon_pipelines.lake.recopy import recopy_table
 from carbon_pipelines.lake.type_table import DIFFERENCES
 from carbon_pipelines.quality.reconcile import verify_table
-from carbon_pipelines_tests.conftest import SourceDatabase, fresh_source
+from carbon_pipelines_tests.conftest import fresh_source
 from carbon_pipelines_tests.integration.conftest import debian_source
 from carbon_pipelines_tests.integration.pipeline import Pipeline
 from carbon_pipelines_tests.integration.type_matrix import (
@@ -81,13 +81,6 @@ def test_every_value_of_the_other_types_survives_copy_and_stream(
 ) -> None:
     assert of_debian.after_copy[name] == 0
     assert of_debian.is_equal(name)
-
-
-@pytest.fixture
-def pipeline(stack: Stack, source: SourceDatabase) -> Iterator[Pipeline]:
-    made = Pipeline(stack, source)
-    yield made
-    made.close()
 
 
 def test_a_value_without_a_place_stops_its_table_before_it(pipeline: Pipeline) -> None:

@@ -4,7 +4,7 @@ Values are compared in forms that neither driver can change: floats as their bit
 timestamps as seconds and digits behind them, all else as text.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import psycopg
@@ -13,7 +13,6 @@ from trino.dbapi import Cursor
 from trino.exceptions import TrinoQueryError
 
 from carbon_pipelines.embedded.stack import Stack
-from carbon_pipelines_tests.conftest import SourceDatabase
 from carbon_pipelines_tests.integration.conftest import debian_source
 from carbon_pipelines_tests.integration.pipeline import Pipeline
 from carbon_pipelines_tests.integration.type_matrix import (
@@ -73,13 +72,6 @@ FORMS = {
     ),
     "varchar": Form("{0}", "CASE WHEN {0} IS DISTINCT FROM NULL THEN format('%s', {0}) END"),
 }
-
-
-@pytest.fixture
-def pipeline(stack: Stack, source: SourceDatabase) -> Iterator[Pipeline]:
-    made = Pipeline(stack, source)
-    yield made
-    made.close()
 
 
 def form_of(trino_type: str) -> Form:

@@ -4,7 +4,6 @@ Released, it goes on from where it stood.
 """
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from carbon_pipelines.catalog.table import ColumnSpec
 from carbon_pipelines.cli import cli
 from carbon_pipelines.defs.automation.observe import observe_lag
 from carbon_pipelines.defs.build import build_definitions
-from carbon_pipelines.embedded.stack import Stack
 from carbon_pipelines.errors import (
     TableParkedError,
     UnsupportedSchemaChangeError,
@@ -27,19 +25,16 @@ from carbon_pipelines.lake.parking import HISTORY
 from carbon_pipelines.lake.recopy import recopy_table
 from carbon_pipelines.lake.release import apply_release, plan_release
 from carbon_pipelines.lake.sync import sync_table
-from carbon_pipelines_tests.conftest import SourceDatabase
 from carbon_pipelines_tests.integration.pipeline import Pipeline
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-def pipeline(stack: Stack, source: SourceDatabase) -> Iterator[Pipeline]:
-    made = Pipeline(stack, source)
-    made.execute("CREATE TABLE t (id int PRIMARY KEY, n int)", "INSERT INTO t VALUES (1, 1)")
-    made.declare("t", on_rewrite="park")
-    yield made
-    made.close()
+def pipeline(pipeline: Pipeline) -> Pipeline:
+    pipeline.execute("CREATE TABLE t (id int PRIMARY KEY, n int)", "INSERT INTO t VALUES (1, 1)")
+    pipeline.declare("t", on_rewrite="park")
+    return pipeline
 
 
 def test_a_ddl_that_cannot_be_followed_parks_its_table_and_no_other(pipeline: Pipeline) -> None:

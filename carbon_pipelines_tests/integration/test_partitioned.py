@@ -1,7 +1,5 @@
 """A partitioned table is one table of the lake, whatever becomes of its partitions."""
 
-from collections.abc import Iterator
-
 import pyarrow as pa
 import pytest
 
@@ -27,11 +25,9 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-def pipeline(stack: Stack, source: SourceDatabase) -> Iterator[Pipeline]:
-    made = Pipeline(stack, source)
-    made.execute(*PARTITIONED_TABLE)
-    yield made
-    made.close()
+def pipeline(pipeline: Pipeline) -> Pipeline:
+    pipeline.execute(*PARTITIONED_TABLE)
+    return pipeline
 
 
 def execute_in_one(pipeline: Pipeline, *statements: str) -> None:

@@ -3,20 +3,18 @@
 It is the value that the event left, or none: what later events make of the row is never in it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import pyarrow as pa
 import pytest
 
 from carbon_pipelines.catalog.table import DeadLettersSpec
-from carbon_pipelines.embedded.stack import Stack
 from carbon_pipelines.lake.catch_up import CatchUp
 from carbon_pipelines.lake.evolution import arrow_schema
 from carbon_pipelines.lake.keys import KeySet
 from carbon_pipelines.lake.reread import Rereading
 from carbon_pipelines.lake.row_swap import swap_rows
 from carbon_pipelines.source.position import parse_lsn
-from carbon_pipelines_tests.conftest import SourceDatabase
 from carbon_pipelines_tests.integration.pipeline import Pipeline
 from carbon_pipelines_tests.oracle import lake_rows, oracle
 
@@ -40,17 +38,15 @@ FROM generate_series(1, 6) g
 
 
 @pytest.fixture
-def pipeline(stack: Stack, source: SourceDatabase) -> Iterator[Pipeline]:
-    made = Pipeline(stack, source)
-    made.execute(
+def pipeline(pipeline: Pipeline) -> Pipeline:
+    pipeline.execute(
         TABLE,
         *(f"ALTER TABLE t ALTER {c} SET STORAGE EXTERNAL" for c in ("doc", "raw", "tags", "price")),
         ROWS,
     )
-    made.declare("t", ("id", "part"))
-    made.follow("t")
-    yield made
-    made.close()
+    pipeline.declare("t", ("id", "part"))
+    pipeline.follow("t")
+    return pipeline
 
 
 def lose(pipeline: Pipeline, *ids: int) -> None:
@@ -62,6 +58,14 @@ def lose(pipeline: Pipeline, *ids: int) -> None:
     swapped = swap_rows(table, ("id", "part"), keys, rows, properties)
     assert swapped is not None
     assert swapped.removed_rows == len(ids)
+
+
+def merge_beside(pipeline: Pipeline, before_read: Callable[[], None]) -> None:
+    """Merge what the topic holds; something happens once the snapshot of the source stands."""
+    rereading = Rereading(pipeline.database, pipeline.endpoints, before_read=before_read)
+    bootstrap = pipeline.endpoints.stream_bootstrap
+    catch_up = CatchUp(pipeline.catalog, pipeline.tables["t"], bootstrap, rereading=rereading)
+    catch_up.run(pipeline.iceberg("t"), pipeline.progress("t"))
 
 
 def rows(pipeline: Pipeline, columns: str) -> list[tuple[object, ...]]:
@@ -143,16 +147,8 @@ def test_what_happens_after_the_look_at_the_source_is_not_in_the_row(
     pipeline.execute("UPDATE t SET n = 70 WHERE id = 1")
     pipeline.drain()
     [before, *_] = at_source(pipeline, "id, n, doc")
-    meanwhile = Rereading(
-        pipeline.database, pipeline.endpoints, before_read=lambda: pipeline.execute(change)
-    )
 
-    CatchUp(
-        pipeline.catalog,
-        pipeline.tables["t"],
-        pipeline.endpoints.stream_bootstrap,
-        rereading=meanwhile,
-    ).run(pipeline.iceberg("t"), pipeline.progress("t"))
+    merge_beside(pipeline, lambda: pipeline.execute(change))
 
     assert rows(pipeline, "id, n, doc")[0] == before
     pipeline.follow("t")
@@ -164,18 +160,8 @@ def test_a_truncate_between_the_look_and_the_read_is_followed(pipeline: Pipeline
     pipeline.execute("UPDATE t SET n = 70 WHERE id = 1")
     pipeline.drain()
     pending = ["TRUNCATE t"]
-    emptied = Rereading(
-        pipeline.database,
-        pipeline.endpoints,
-        before_read=lambda: pipeline.execute(*pending) or pending.clear(),
-    )
 
-    CatchUp(
-        pipeline.catalog,
-        pipeline.tables["t"],
-        pipeline.endpoints.stream_bootstrap,
-        rereading=emptied,
-    ).run(pipeline.iceberg("t"), pipeline.progress("t"))
+    merge_beside(pipeline, lambda: pipeline.execute(*pending) or pending.clear())
 
     assert rows(pipeline, "id") == []
     assert pipeline.differences("t") == 0

@@ -14,7 +14,6 @@ from psycopg import pq
 from psycopg.conninfo import make_conninfo
 
 from carbon_pipelines.defs.automation.observe import observe_lag
-from carbon_pipelines.embedded.stack import Stack
 from carbon_pipelines.errors import SlotHealLimitError, StreamGapError
 from carbon_pipelines.lake.first_copy import FirstCopy
 from carbon_pipelines.stream import capture as capture_module
@@ -23,7 +22,6 @@ from carbon_pipelines.stream.capture import Capture
 from carbon_pipelines.stream.drain import drain
 from carbon_pipelines.stream.progress import Progress, load_progress
 from carbon_pipelines.stream.topics import topic_of
-from carbon_pipelines_tests.conftest import SourceDatabase
 from carbon_pipelines_tests.integration.pipeline import Pipeline
 from carbon_pipelines_tests.integration.streaming import read_topic, wait_until
 
@@ -41,16 +39,14 @@ MISSED = (
 
 
 @pytest.fixture
-def pipeline(stack: Stack, source: SourceDatabase) -> Iterator[Pipeline]:
-    made = Pipeline(stack, source)
-    made.execute(
+def pipeline(pipeline: Pipeline) -> Pipeline:
+    pipeline.execute(
         "CREATE TABLE t (id bigint PRIMARY KEY, n int, doc text)",
         "INSERT INTO t SELECT g, g % 10, 'row ' || g FROM generate_series(1, 2000) g",
     )
-    made.declare("t")
-    made.follow("t")
-    yield made
-    made.close()
+    pipeline.declare("t")
+    pipeline.follow("t")
+    return pipeline
 
 
 def drop(pipeline: Pipeline) -> None:

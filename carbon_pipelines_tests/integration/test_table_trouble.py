@@ -4,7 +4,6 @@ When the cause is gone, the table goes on by itself.
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -12,11 +11,9 @@ import pytest
 
 from carbon_pipelines import errors
 from carbon_pipelines.defs.automation.observe import observe_lag
-from carbon_pipelines.embedded.stack import Stack
 from carbon_pipelines.lake.automatic import RECOPIES
 from carbon_pipelines.lake.parking import HISTORY, Parked, find_parked
 from carbon_pipelines.stream.drain import Drained, drain
-from carbon_pipelines_tests.conftest import SourceDatabase
 from carbon_pipelines_tests.integration.ddl_effects import PARKED
 from carbon_pipelines_tests.integration.pipeline import Pipeline
 
@@ -24,11 +21,9 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-def pipeline(stack: Stack, source: SourceDatabase) -> Iterator[Pipeline]:
-    made = Pipeline(stack, source)
-    make(made, "other")
-    yield made
-    made.close()
+def pipeline(pipeline: Pipeline) -> Pipeline:
+    make(pipeline, "other")
+    return pipeline
 
 
 def make(pipeline: Pipeline, table: str) -> None:
