@@ -173,11 +173,13 @@ class CatchUp:
     def _complete(
         self, rereading: Rereading, part: Part, base: TableProgress, follower: SchemaFollower
     ) -> Completed:
-        table = load_table(self._catalog, self._spec.identifier)
         assert part.batch is not None
+        fresh = unseen(part.batch, base)
+        if fresh.unchanged.null_count == len(fresh):
+            return Completed(fresh, decided_later=False)
+        table = load_table(self._catalog, self._spec.identifier)
         if table is None:
             raise StateMissingError(self._spec.label)
-        fresh = unseen(part.batch, base)
         present = follower.normaliser.present
         return rereading.complete(fresh, part.next_offset, table, follower.spec, present)
 
