@@ -70,7 +70,6 @@ from carbon_pipelines.errors.lake import (
     TableMovedError,
     UnrecordedShapeError,
     UnrepresentableValueError,
-    UnsupportedSchemaChangeError,
     UnsupportedTypeError,
     WrongSourceError,
 )
@@ -99,6 +98,7 @@ from carbon_pipelines.errors.quality import (
 from carbon_pipelines.errors.root import (
     CarbonPipelinesError,
 )
+from carbon_pipelines.errors.schema import LakeColumnsChangedError, UnsupportedSchemaChangeError
 from carbon_pipelines.errors.source import (
     NoFreeSenderError,
     NoFreeSlotError,
@@ -170,6 +170,7 @@ __all__ = [
     "KeyMismatchError",
     "KeyMissingError",
     "LakeAuthenticationError",
+    "LakeColumnsChangedError",
     "LakeError",
     "LakeUnavailableError",
     "LakeUnreadableError",

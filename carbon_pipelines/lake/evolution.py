@@ -17,6 +17,7 @@ from pyiceberg.types import IcebergType, ListType, NestedField
 
 from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.errors import (
+    LakeColumnsChangedError,
     LayoutColumnGoneError,
     ProtectedColumnMissingError,
     UnsupportedTypeError,
@@ -26,6 +27,8 @@ from carbon_pipelines.source.relation import SourceColumn, SourceRelation
 
 SOURCE_COLUMNS = "carbon.source-columns"
 """Table property: JSON object of attnum (text) to Iceberg field id."""
+FOLLOWED = "carbon.schema-followed"
+"""Table property: JSON list of the schema versions that the columns were followed from and to."""
 COMMENT = "comment"
 """Table property that engines show as the table's comment: the source's."""
 
@@ -35,9 +38,33 @@ def load_source_columns(table: Table) -> dict[str, int]:
     return json.loads(table.properties[SOURCE_COLUMNS])
 
 
+def followed_version(table: Table, version: int) -> int:
+    """The schema version whose columns the table has, for rows that stand at ``version``.
+
+    It is a later one if columns were followed and no merge has moved the rows since. A version from
+    before those that were followed is none of their history.
+    """
+    first, last = json.loads(table.properties.get(FOLLOWED, f"[{version}, {version}]"))
+    return last if first <= version < last else version
+
+
 def captured_columns(relation: SourceRelation, table: TableSpec) -> tuple[SourceColumn, ...]:
     """The relation's columns without those that the declaration drops."""
     return tuple(c for c in relation.columns if c.name not in table.dropped_columns)
+
+
+def check_columns(table: Table, present: SourceRelation, spec: TableSpec) -> None:
+    """Events are merged by name, so the table has to call its columns as ``present`` does.
+
+    Raises:
+        LakeColumnsChangedError: Names the first column that it does not have as followed.
+    """
+    known = load_source_columns(table)
+    names = {field.field_id: field.name for field in table.schema().fields}
+    for column in captured_columns(present, spec):
+        found = names.get(known.get(str(column.attnum), -1))
+        if found != column.name:
+            raise LakeColumnsChangedError(spec.label, column.name, found, present.version)
 
 
 def check_protected(relation: SourceRelation, table: TableSpec) -> None:
@@ -156,8 +183,11 @@ def plan_renewed_schema(table: Table, relation: SourceRelation, spec: TableSpec)
 
 def source_properties(relation: SourceRelation, schema: Schema) -> dict[str, str]:
     """The table properties that say what a schema made by ``plan_schema`` was made of."""
-    columns = {SOURCE_COLUMNS: source_columns_property(relation, schema)}
-    return columns if relation.comment is None else {**columns, COMMENT: relation.comment}
+    properties = {
+        SOURCE_COLUMNS: source_columns_property(relation, schema),
+        FOLLOWED: json.dumps([relation.version, relation.version]),
+    }
+    return properties if relation.comment is None else {**properties, COMMENT: relation.comment}
 
 
 def source_columns_property(relation: SourceRelation, schema: Schema) -> str:

@@ -36,7 +36,7 @@ from carbon_pipelines.lake.commit import commit_files, discard_files
 from carbon_pipelines.lake.connection import lake_errors, load_table
 from carbon_pipelines.lake.delete_file import count_rows
 from carbon_pipelines.lake.deltas import DeletePlan, plan_deletes, write_deletes
-from carbon_pipelines.lake.evolution import arrow_schema
+from carbon_pipelines.lake.evolution import arrow_schema, check_columns
 from carbon_pipelines.lake.fold import Fold, fold_batch, fold_inserts
 from carbon_pipelines.lake.lookup import FoundRows, RowLookup
 from carbon_pipelines.lake.new_rows import NewRows, sort_rows
@@ -44,6 +44,7 @@ from carbon_pipelines.lake.partitions import PartitionedWriter, file_target
 from carbon_pipelines.lake.row_delta import FileChanges
 from carbon_pipelines.lake.state import TableProgress, load_progress
 from carbon_pipelines.lake.table_files import TableFiles, load_table_files
+from carbon_pipelines.source.relation import SourceRelation
 from carbon_pipelines.stream.topics import topic_of
 
 COMMIT_ATTEMPTS = 8
@@ -78,6 +79,7 @@ class Merge:
 
     Args:
         branch: ``main``, or the hidden branch of a first copy that is not published yet.
+        present: The relation under whose columns batches were read.
     """
 
     def __init__(
@@ -87,9 +89,10 @@ class Merge:
         *,
         branch: str = MAIN_BRANCH,
         hooks: MergeHooks | None = None,
+        present: SourceRelation | None = None,
     ) -> None:
         self._catalog, self._spec, self._branch = catalog, table, branch
-        self._hooks = hooks or MergeHooks()
+        self._hooks, self._present = hooks or MergeHooks(), present
 
     def apply(
         self,
@@ -105,6 +108,7 @@ class Merge:
         Raises:
             CommitConflictError: Another process made progress, or won too many times (retryable).
             CommitUnknownError: The answer to the commit was lost (retryable).
+            LakeColumnsChangedError: The table's columns are not those that the batch has.
             MissingPriorValueError: An unchanged value has no row to be taken from.
             RowsMissingError: Rows of a table without a key are not there to be removed.
         """
@@ -112,6 +116,8 @@ class Merge:
         properties = {**after.to_properties(), **(notes or {})}
         for _ in range(COMMIT_ATTEMPTS):
             table = self._load(base)
+            if self._present is not None:
+                check_columns(table, self._present, self._spec)
             schema = arrow_schema(table.schema())
             if fold is None:
                 fold = self._fold(batch, schema)

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from itertools import count
 
@@ -42,6 +43,7 @@ def main(arguments: list[str]) -> int:
             except CarbonPipelinesError as error:
                 log(f"{type(error).__name__}: {error}")
                 if not error.retryable:
+                    log(traceback.format_exc())
                     return FATAL
         time.sleep(PAUSE_SECONDS)
 

@@ -152,7 +152,7 @@ class LocalLake:
         """Follow a DDL, from ``before`` or the lake's shape to ``after``."""
         change = plan_change(self.fresh(), after, self.spec, before or self.relation)
         if change:
-            commit_change(self.fresh(), self.spec.label, change)
+            commit_change(self.fresh(), self.spec.label, change, (0, after.version))
         return self.fresh()
 
     def fresh(self) -> Table:
