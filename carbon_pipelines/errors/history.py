@@ -17,9 +17,9 @@ class HistoryKeptError(LakeError):
     def __init__(self, table: str, why: str) -> None:
         self.table, self.why = table, why
         super().__init__(
-            f"{table}: {why}. Only a copy anew would answer that, and it would drop the history "
-            "that the lake's table keeps, so it is never made. The table stands before it with all "
-            f"that it has; other tables go on. {_ANOTHER_NAME}"
+            f"{table}: {why}. A copy anew would drop the history that the lake's table keeps, so "
+            "none is made. The table stands where it did, with all that it has; other tables go "
+            f"on. {_ANOTHER_NAME}"
         )
 
 

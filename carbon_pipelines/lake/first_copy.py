@@ -136,7 +136,7 @@ class FirstCopy:
             CommitConflictError: Another process copies or writes the same table (retryable).
         """
         kept = load_table(self._catalog, self._spec.identifier)
-        check_replaceable(kept, self._spec, "it was to be replaced by a copy of the source")
+        check_replaceable(kept, self._spec, "it was to be copied anew")
         for _ in range(ATTEMPTS_WHEN_REWRITTEN - 1):
             try:
                 return self._copy()

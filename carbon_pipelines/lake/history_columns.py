@@ -45,8 +45,9 @@ def copied_at(began: Moment) -> dict[str, pa.Array]:
     ``began`` is from before the copy waited for older transactions: everything that the copy does
     not see, and that will be merged on top of it, is committed above that.
     """
+    at = began.at.replace(microsecond=began.at.microsecond // 1000 * 1000)  # as events have it
     return {
-        FROM: pa.array([began.at], _INSTANT),
+        FROM: pa.array([at], _INSTANT),
         FROM_LSN: pa.array([began.lsn], pa.int64()),
         FROM_ORDINAL: pa.array([0], pa.int64()),
     }

@@ -41,6 +41,7 @@ from carbon_pipelines.lake.fold import Fold, fold_batch, fold_inserts
 from carbon_pipelines.lake.history import HistoryFold, fold_history
 from carbon_pipelines.lake.history_merge import write_history
 from carbon_pipelines.lake.lookup import FoundRows, RowLookup
+from carbon_pipelines.lake.mode import check_mode
 from carbon_pipelines.lake.new_rows import NewRows, sort_rows
 from carbon_pipelines.lake.partitions import PartitionedWriter, file_target
 from carbon_pipelines.lake.row_delta import FileChanges
@@ -107,6 +108,7 @@ class Merge:
         Raises:
             CommitConflictError: Another process made progress, or won too many times (retryable).
             CommitUnknownError: The answer to the commit was lost (retryable).
+            ModeChangedError: The rows were written with another mode than the declared one.
             MissingPriorValueError: An unchanged value has no row to be taken from.
             RowsMissingError: Rows of a table without a key are not there to be removed.
         """
@@ -152,6 +154,8 @@ class Merge:
         table = load_table(self._catalog, self._spec.identifier)
         if table is None:
             raise StateMissingError(self._spec.label)
+        if self._branch == MAIN_BRANCH:
+            check_mode(table, self._spec)
         found = load_progress(table.metadata, self._spec.label, self._branch)
         if found != base:
             raise CommitConflictError(self._spec.label, 1)

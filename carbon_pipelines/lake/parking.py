@@ -184,6 +184,7 @@ def parked_error(table: Table, spec: TableSpec, parked: Parked) -> TableParkedEr
         reason=parked.reason,
         stands=parked.stands,
         dead_letters=len(progress.dead_letters) if progress is not None else 0,
+        keeps_history=spec.is_history,
     )
 
 

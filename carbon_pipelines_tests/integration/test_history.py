@@ -15,6 +15,7 @@ from carbon_pipelines.errors import (
     ModeChangedError,
     RepairRefusedError,
     TableParkedError,
+    UnrepresentableValueError,
 )
 from carbon_pipelines.lake.first_copy import FirstCopy
 from carbon_pipelines.lake.history_columns import TO_LSN
@@ -332,6 +333,30 @@ def test_a_column_that_takes_a_name_of_ours_parks_the_table_until_it_is_left_out
     change(pipeline)
     pipeline.follow("t")
     assert versions(pipeline) == audited(pipeline, copied, after=after, dropped=TO_LSN)
+
+
+def test_a_version_that_cannot_be_held_parks_the_table_even_if_the_next_one_can(
+    pipeline: Pipeline,
+) -> None:
+    pipeline.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, price numeric)", "INSERT INTO t VALUES (1, 1.5)"
+    )
+    pipeline.declare("t", mode="history", columns={"price": ColumnSpec(type="decimal(9,2)")})
+    pipeline.follow("t")
+    pipeline.execute(
+        "UPDATE t SET price = 2.5",
+        "INSERT INTO t VALUES (2, 2)",
+        "UPDATE t SET price = 1.555 WHERE id = 1",
+        "UPDATE t SET price = 3.5",
+    )
+
+    with pytest.raises(UnrepresentableValueError):
+        pipeline.follow("t")
+    with pytest.raises(TableParkedError):
+        pipeline.sync("t")
+    found = pipeline.iceberg("t").scan().to_arrow().select(["id", "price", TO_LSN]).to_pylist()
+    kept = sorted((row["id"], float(row["price"]), row[TO_LSN] is None) for row in found)
+    assert kept == [(1, 1.5, False), (1, 2.5, True), (2, 2.0, True)]
 
 
 def test_the_open_versions_are_verified_and_are_not_mended(pipeline: Pipeline) -> None:
