@@ -48,6 +48,11 @@ from carbon_pipelines.errors.embedded import (
     StackMissingError,
     StateDamagedError,
 )
+from carbon_pipelines.errors.history import (
+    HistoryColumnError,
+    HistoryKeptError,
+    ModeChangedError,
+)
 from carbon_pipelines.errors.lake import (
     ColumnRoleError,
     CommitConflictError,
@@ -167,6 +172,8 @@ __all__ = [
     "EventTooLargeError",
     "FullIdentityMissingError",
     "GeneratedKeyError",
+    "HistoryColumnError",
+    "HistoryKeptError",
     "KeyMismatchError",
     "KeyMissingError",
     "LakeAuthenticationError",
@@ -177,6 +184,7 @@ __all__ = [
     "LayoutColumnGoneError",
     "MalformedEnvelopeError",
     "MissingPriorValueError",
+    "ModeChangedError",
     "NoConsistentPointError",
     "NoFreeSenderError",
     "NoFreeSlotError",

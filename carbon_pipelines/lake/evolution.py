@@ -22,6 +22,7 @@ from carbon_pipelines.errors import (
     ProtectedColumnMissingError,
     UnsupportedTypeError,
 )
+from carbon_pipelines.lake.history_columns import check_names, history_fields, identifying
 from carbon_pipelines.lake.types import arrow_type, iceberg_type
 from carbon_pipelines.source.relation import SourceColumn, SourceRelation
 
@@ -29,6 +30,8 @@ SOURCE_COLUMNS = "carbon.source-columns"
 """Table property: JSON object of attnum (text) to Iceberg field id."""
 FOLLOWED = "carbon.schema-followed"
 """Table property: JSON list of the schema versions that the columns were followed from and to."""
+MODE = "carbon.mode"
+"""Table property: the declared mode that the rows were written with; older tables have none."""
 COMMENT = "comment"
 """Table property that engines show as the table's comment: the source's."""
 
@@ -111,10 +114,12 @@ def plan_schema(relation: SourceRelation, table: TableSpec) -> Schema:
     """The Iceberg schema of a new table; key columns are required and identifier fields.
 
     Raises:
-        ProtectedColumnMissingError, UnsupportedTypeError: Nothing may be copied.
+        HistoryColumnError, ProtectedColumnMissingError, UnsupportedTypeError: Nothing may be
+            copied.
     """
     check_protected(relation, table)
     columns = captured_columns(relation, table)
+    check_names({column.name for column in columns}, table)
     fields = [
         NestedField(
             number,
@@ -125,8 +130,10 @@ def plan_schema(relation: SourceRelation, table: TableSpec) -> Schema:
         )
         for number, column in enumerate(columns, start=1)
     ]
+    if table.is_history:
+        fields += history_fields(2 * len(columns) + 1)
     ids = {field.name: field.field_id for field in fields}
-    return Schema(*fields, identifier_field_ids=[ids[name] for name in table.key])
+    return Schema(*fields, identifier_field_ids=[ids[name] for name in identifying(table)])
 
 
 def with_element_ids(kind: IcebergType, element_id: int) -> IcebergType:
@@ -143,10 +150,11 @@ def plan_renewed_schema(table: Table, relation: SourceRelation, spec: TableSpec)
     gets a new id, so that no reader takes old values for new ones.
 
     Raises:
-        ProtectedColumnMissingError, LayoutColumnGoneError, UnsupportedTypeError: Nothing may be
-            copied.
+        HistoryColumnError, ProtectedColumnMissingError, LayoutColumnGoneError,
+            UnsupportedTypeError: Nothing may be copied.
     """
     check_protected(relation, spec)
+    check_names({column.name for column in captured_columns(relation, spec)}, spec)
     known = load_source_columns(table) if SOURCE_COLUMNS in table.properties else {}
     old = {field.field_id: field for field in table.schema().fields}
     next_id = table.metadata.last_column_id + 1
@@ -176,9 +184,17 @@ def plan_renewed_schema(table: Table, relation: SourceRelation, spec: TableSpec)
             )
         )
         next_id += 2
+    if spec.is_history:
+        there = {field.name: field for i, field in old.items() if i not in known.values()}
+        fields += [there.get(field.name, field) for field in history_fields(next_id)]
     ids = {field.name: field.field_id for field in fields}
     check_layout(table, ids.values(), spec)
-    return Schema(*fields, identifier_field_ids=[ids[name] for name in spec.key])
+    return Schema(*fields, identifier_field_ids=[ids[name] for name in identifying(spec)])
+
+
+def table_properties(relation: SourceRelation, schema: Schema, table: TableSpec) -> dict[str, str]:
+    """The table properties that say what a table holds: columns of which source, and which rows."""
+    return {MODE: table.mode, **source_properties(relation, schema)}
 
 
 def source_properties(relation: SourceRelation, schema: Schema) -> dict[str, str]:

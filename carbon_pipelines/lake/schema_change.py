@@ -37,6 +37,7 @@ from carbon_pipelines.lake.evolution import (
     load_source_columns,
     with_element_ids,
 )
+from carbon_pipelines.lake.history_columns import check_names
 from carbon_pipelines.lake.types import arrow_type
 from carbon_pipelines.source.relation import SourceColumn, SourceRelation, SourceType
 
@@ -85,12 +86,14 @@ def plan_change(
             and not captured, and a new label of an enum from a renamed one.
 
     Raises:
+        HistoryColumnError: A column took a name that is one of ours.
         UnsupportedSchemaChangeError: The rows that exist cannot be had without a copy anew.
         LayoutColumnGoneError: A column that the table is partitioned or sorted by was dropped.
         ProtectedColumnMissingError: A protected column was renamed or dropped.
         UnsupportedTypeError: A column's type has no Iceberg type.
     """
     check_protected(relation, spec)
+    check_names({column.name for column in captured_columns(relation, spec)}, spec)
     known = load_source_columns(table)
     live = {known[str(c.attnum)] for c in relation.columns if str(c.attnum) in known}
     check_layout(table, live, spec)

@@ -23,6 +23,7 @@ from pyiceberg.table import Table
 
 from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.errors import (
+    HistoryColumnError,
     LakeError,
     LayoutColumnGoneError,
     PartitionTruncatedError,
@@ -52,6 +53,7 @@ from carbon_pipelines.stream.topic_state import load_topic_state
 from carbon_pipelines.stream.topics import ddl_topic
 
 _REFUSALS = (
+    HistoryColumnError,
     SourceTableAwayError,
     UnsupportedSchemaChangeError,
     UnsupportedTypeError,

@@ -23,6 +23,7 @@ from carbon_pipelines.lake.evolution import COMMENT
 from carbon_pipelines.lake.first_copy import FirstCopy
 from carbon_pipelines.lake.gap import check_generation
 from carbon_pipelines.lake.merge import MergeHooks
+from carbon_pipelines.lake.mode import check_mode
 from carbon_pipelines.lake.parking import Parked, find_parked, parks
 from carbon_pipelines.lake.reread import Rereading
 from carbon_pipelines.lake.state import TableProgress, load_progress
@@ -119,12 +120,15 @@ def sync_table(
     Raises:
         TableParkedError: An earlier call parked it; Kafka is not read. One that was parked for what
             the source said of it goes on as soon as the source says so no more.
+        HistoryKeptError: Only a copy anew would go on with a history; it is parked now.
+        ModeChangedError: The declaration has another mode than the rows were written with.
         CarbonPipelinesError: One of the errors of copying and merging; the table stands at its last
             snapshot and the same call goes on from there.
     """
     with open_catalog(endpoints.lake) as catalog:
         iceberg, progress = _open(catalog, table)
         if iceberg is not None:
+            check_mode(iceberg, table)
             iceberg = resume(catalog, iceberg, table, database, endpoints)
         copied_rows, steps = 0, dict[str, float]()
         rereading = Rereading(database, endpoints)
@@ -154,6 +158,8 @@ def sync_table(
                 steps["merge"] = time.monotonic() - started
                 return _synced(table, progress, done, copied_rows, steps, tuple(recopied))
             except StreamGapError as gap:
+                if table.is_history and iceberg is not None:
+                    answer.to(gap, iceberg)
                 if table.mode != "mirror" or not database.heal_slots or not copies_left:
                     raise
                 report(str(gap))

@@ -125,7 +125,8 @@ def _document(table: TableSpec) -> dict[str, object]:
         "key": list(table.key),
         "freshness": "15m",
         "description": table.description,
-        "recopies_per_hour": table.recopies_per_hour,
+        "mode": table.mode,
+        **({} if table.is_history else {"recopies_per_hour": table.recopies_per_hour}),
         **(
             {"partitioning": [field.model_dump() for field in table.partitioning]}
             if table.partitioning
