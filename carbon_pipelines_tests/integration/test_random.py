@@ -16,10 +16,11 @@ from carbon_pipelines.embedded.stack import Stack
 from carbon_pipelines.errors import CarbonPipelinesError
 from carbon_pipelines.quality.reconcile import verify_table
 from carbon_pipelines_tests.conftest import SourceDatabase
-from carbon_pipelines_tests.integration import random_keyed, random_partitioned
+from carbon_pipelines_tests.integration import random_keyed, random_keyless, random_partitioned
 from carbon_pipelines_tests.integration.connecting import DebeziumPipeline, KeptConnector
 from carbon_pipelines_tests.integration.pipeline import Pipeline
 from carbon_pipelines_tests.integration.random_keyed import KEYED
+from carbon_pipelines_tests.integration.random_keyless import BAG
 from carbon_pipelines_tests.integration.random_partitioned import PARTED
 from carbon_pipelines_tests.integration.random_source import RandomSource
 from carbon_pipelines_tests.integration.supervised import VICTIMS, pipeline_processes, strike
@@ -62,8 +63,8 @@ def test_random_dml_and_ddl_with_random_kills_ends_equal_on_every_table(
     tables = KEYED
     pipeline.execute(random_keyed.SETUP)
     if capture_mode == "native":  # a connector captures neither
-        tables = (*tables, PARTED)
-        pipeline.execute(random_partitioned.SETUP)
+        tables = (*tables, PARTED, BAG)
+        pipeline.execute(random_partitioned.SETUP, random_keyless.SETUP)
     for table in tables:
         pipeline.declare(table.name, table.key, recopies_per_hour=RECOPIES, **table.declared)
     connector: KeptConnector | None = None
