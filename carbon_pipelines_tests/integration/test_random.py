@@ -115,12 +115,10 @@ def test_random_dml_and_ddl_with_random_kills_ends_equal_on_every_table(
 def _told_by_merging(lines: Sequence[str]) -> str:
     """What was reported while tables were merged: errors by kind, copies by table and reason."""
     errors = Counter(line.split(":")[0] for line in lines if "Error: " in line)
-    found = [re.match(r".*/(\w+): copying anew, because (.*)", line) for line in lines]
-    recopies = Counter(
-        f"{one[1]}: {re.sub(r'.*schema version [0-9]+ |, which.*', '', one[2])}"
-        for one in found
-        if one
-    )
+    recopies: Counter[str] = Counter()
+    for found in re.finditer(r"/(\w+): copying anew, because (.*)", "\n".join(lines)):
+        reason = re.sub(r".*(schema version|at position) \S+ |,( and)? which.*", "", found[2])
+        recopies[f"{found[1]}: {reason}"] += 1
     return (
         f"  merging reported {dict(errors)}\n"
         f"  {recopies.total()} copies made anew: {dict(sorted(recopies.items()))}\n"
