@@ -25,14 +25,14 @@ from carbon_pipelines_tests.integration.random_division import divide
 from carbon_pipelines_tests.integration.random_partitioned import PARTED
 from carbon_pipelines_tests.integration.writers import Writers
 
-_WRITERS = 3
+_WRITERS, _DIVIDERS = 3, 2
 
 
 class RandomSource(Writers):
     """Writers and authors of DDL that run until stopped; used as a context manager.
 
     Args:
-        tables: Those that are changed. One of them that has partitions has an author of its own.
+        tables: Those that are changed. One of them that has partitions has authors of its own.
         by_name: Columns swap names only with those that may be NULL as they may: Debezium asks the
             database for that by name, whenever it comes to read a change.
 
@@ -46,7 +46,7 @@ class RandomSource(Writers):
     ) -> None:
         works = [*[self._transaction] * _WRITERS, self._definition]
         if PARTED in tables:
-            works.append(self._division)
+            works += [self._division] * _DIVIDERS
         drawing = [(work, random.Random(f"{seed} {i}")) for i, work in enumerate(works)]
         super().__init__(dsn, drawing, on_connect="SET lock_timeout = '2s'")
         self.committed: Counter[str] = Counter()
@@ -83,7 +83,7 @@ class RandomSource(Writers):
                 self._dml(connection, table, chance)
 
     def _division(self, connection: psycopg.Connection, chance: random.Random) -> None:
-        self.rest(chance.uniform(0.5, 8.0))
+        self.rest(chance.uniform(0.5, 12.0))
         kinds: list[str] = []
         with self._attempt(connection, chance, kinds):
             for _ in range(chance.randint(1, 2)):
