@@ -4,11 +4,13 @@
 
 MOMENT is before_write, after_write or after_commit; the process dies by SIGKILL at the NUMBERth
 time it passes there. Errors that may be retried are, as a supervisor would; any other ends it with
-status 3. What a sync reports is written to the log.
+status 3. Tables come in another order each time, so that none is left for last by every process
+that dies. What a sync reports is written to the log.
 """
 
 import argparse
 import os
+import random
 import signal
 import sys
 import time
@@ -37,7 +39,7 @@ def main(arguments: list[str]) -> int:
     endpoints = resolve_endpoints(os.environ)
     hooks = MergeHooks(**({options.die: _die_at(options.at)} if options.die else {}))
     while True:
-        for table in database.tables:
+        for table in random.sample(database.tables, len(database.tables)):
             try:
                 sync_table(table, database, endpoints, hooks=hooks, report=log)
             except CarbonPipelinesError as error:

@@ -122,7 +122,7 @@ def write_catalog(pipeline: Pipeline, directory: Path) -> Path:
 def _document(table: TableSpec) -> dict[str, object]:
     return {
         "source_table": table.source_table,
-        "key": list(table.key),
+        **({"identity": table.identity} if table.identity else {"key": list(table.key)}),
         "freshness": "15m",
         "description": table.description,
         "mode": table.mode,
