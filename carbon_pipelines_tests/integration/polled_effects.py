@@ -5,6 +5,8 @@ about, and what is promised of them. What does not: running them (``test_ddl_pol
 promise).
 """
 
+from collections.abc import Callable
+
 POLLED_TABLE = (
     "CREATE TYPE t_mood AS ENUM ('calm', 'cross')",
     "CREATE TABLE t (id int PRIMARY KEY, n int, doc text, mood t_mood, last int)",
@@ -61,7 +63,7 @@ TOUCHED = {
         "ALTER TABLE t RENAME x TO last",
         "UPDATE t SET last = -1 WHERE id = 9",
     ),
-    "columns that swap names and swap back": (
+    "columns that swap names, rows that change, and names back": (
         "ALTER TABLE t RENAME n TO x",
         "ALTER TABLE t RENAME last TO n",
         "ALTER TABLE t RENAME x TO last",
@@ -90,13 +92,13 @@ TOUCHED = {
         "ALTER TABLE t ADD c float8 DEFAULT random()",
         "ALTER TABLE t DROP c",
     ),
-    "a label renamed and renamed back": (
+    "a label renamed, rows that change, and the label back": (
         "ALTER TYPE t_mood RENAME VALUE 'calm' TO 'quiet'",
         "UPDATE t SET mood = 'quiet' WHERE id = 9",
         "ALTER TYPE t_mood RENAME VALUE 'quiet' TO 'calm'",
     ),
     "a renamed label": ("ALTER TYPE t_mood RENAME VALUE 'calm' TO 'quiet'",),
-    "a key dropped and added again": (
+    "a key dropped, rows that change, and the key again": (
         "ALTER TABLE t REPLICA IDENTITY FULL",
         "ALTER TABLE t DROP CONSTRAINT t_pkey",
         "INSERT INTO t VALUES (9, 900, 'twice', 'calm', 9)",
@@ -141,7 +143,7 @@ TOUCHED_PARTITIONS = {
     "a partition dropped": ("DROP TABLE t_4",),
     "a partition truncated": ("TRUNCATE t_1",),
     "a rewrite that keeps the shape": ("ALTER TABLE t ALTER doc TYPE text USING upper(doc)",),
-    "columns that swap names and swap back": (
+    "columns that swap names, rows that change, and names back": (
         "ALTER TABLE t RENAME n TO x",
         "ALTER TABLE t RENAME more TO n",
         "ALTER TABLE t RENAME x TO more",
@@ -153,3 +155,42 @@ TOUCHED_PARTITIONS = {
     "statistics": ("ALTER TABLE t ALTER n SET STATISTICS 9",),
 }
 """Answered by a copy anew, in this order; by what happens."""
+
+_TEXT = """
+## Without event triggers
+
+Where our role may not create event triggers, or somebody switched them off, every drain looks at
+the catalogs and compares the shape, file, rows of `pg_attribute`, key, partitions and labels of
+each table with what the look before kept. A look comes after the DDL, so a change of columns is not
+followed in place: the table is copied anew, and readers keep the old rows until the copy is whole.
+Rows that come in another shape before that look stop their table right before them.
+
+* Looks come with each `carbon sync`, and with each run of `stream/<database>`, which the schedule
+  asks for twice within the freshness. Until then the lake is what it was.
+* A rewrite is told from `VACUUM FULL`, `CLUSTER` and `TRUNCATE`, which give a table another file as
+  well, because those write no row of `pg_attribute`. It may be a false alarm: `SET STATISTICS` and
+  `VACUUM FULL` between two looks, or a `VACUUM FULL` that writes out a column's constant default.
+  The price is one copy. Of a partitioned table any new row of `pg_attribute` is taken for a change.
+* A table whose key is dropped stays published for updates until the next look, and PostgreSQL
+  refuses the application's `UPDATE` and `DELETE` of it until then.
+* A table that is renamed, moved, dropped or without a key is parked as above.
+"""
+
+
+def describe_polled(shown: Callable[[tuple[str, ...]], str]) -> list[str]:
+    """Lines of docs/ddl.md; ``shown`` gives the DDL among statements."""
+    lines = _TEXT.rstrip().split("\n")
+    for table, followed, copied in (
+        ("`t`", UNHARMED, TOUCHED),
+        ("a partitioned `t`", UNHARMED_PARTITIONS, TOUCHED_PARTITIONS),
+    ):
+        lines += ["", f"| between two looks at {table} | what it is | effect |", "|---|---|---|"]
+        lines += [
+            f"| {shown(statements)} | {name} | followed in place |"
+            for name, statements in followed.items()
+        ]
+        lines += [
+            f"| {shown(statements)} | {name} | copied anew, or parked with `on_rewrite: park` |"
+            for name, statements in copied.items()
+        ]
+    return lines
