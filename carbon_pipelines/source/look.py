@@ -27,7 +27,7 @@ SELECT o.oid::bigint, format('%%I.%%I', d ->> 'schema', d ->> 'name'), d -> 'col
            IS DISTINCT FROM (d ->> 'schema', d ->> 'name', d ->> 'kind', d ->> 'replica_identity',
                              (d ->> 'partition_parent')::oid, d -> 'columns', d ->> 'comment',
                              d -> 'leaves') AS differs) AS shape
- CROSS JOIN LATERAL ({traces}) AS found(traces)
+ CROSS JOIN LATERAL ({traces} OFFSET 0) AS found(traces)  -- once for each relation
   LEFT JOIN carbon.table_traces kept ON kept.oid = o.oid
  WHERE d IS NOT NULL
    AND (o.oid = ANY (%(unseen)s::oid[]) OR shape.differs
@@ -94,11 +94,13 @@ def load_found(
     """Look at relations; those that are as the look before left them are left out.
 
     Args:
-        connection: To the source.
+        connection: Inside the caller's transaction.
         oids: Relations.
         unseen: Those that are found in any case.
         triggers: What ``load_triggers`` says now.
     """
+    # compiling the query would take longer than running it
+    connection.execute("SELECT set_config('jit', 'off', true)")
     arguments = {"oids": list(oids), "unseen": list(unseen), "triggers": triggers}
     rows = connection.execute(_DIFFERING.encode(), arguments).fetchall()
     return [

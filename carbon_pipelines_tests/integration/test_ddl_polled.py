@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from random import Random
 
 import psycopg
 import pytest
@@ -198,3 +199,49 @@ def test_a_ddl_after_the_look_stops_its_table_before_rows_of_another_shape(
     assert sorted(in_lake) == [9, 80]
     assert pipeline.follow("t").recopied == ()
     assert pipeline.differences("t") == 0
+
+
+CHANCES = (
+    "UPDATE t SET n = n + 1 WHERE id % 7 = {digit}",
+    "UPDATE t SET last = last + 1 WHERE id % 7 = {digit}",
+    "DELETE FROM t WHERE id % 11 = {digit}",
+    "INSERT INTO t (id, n, doc) SELECT g, g, 'new' FROM generate_series(1, 20) g"
+    " ON CONFLICT DO NOTHING",
+    "UPDATE t SET mood = NULL WHERE id % 7 = {digit}",
+    "TRUNCATE t",
+    "VACUUM FULL t",
+    "CLUSTER t USING t_pkey",
+    "ALTER TABLE t ALTER doc TYPE text USING doc || '{digit}'",
+    "ALTER TABLE t ALTER n TYPE bigint USING n + {digit}",
+    "ALTER TABLE t ALTER n TYPE int",
+    "ALTER TABLE t ADD more int DEFAULT {digit}; ALTER TABLE t DROP more",
+    "ALTER TABLE t ADD more float8 DEFAULT random(); ALTER TABLE t DROP more",
+    "ALTER TABLE t DROP last; ALTER TABLE t ADD last int DEFAULT {digit}",
+    "ALTER TABLE t DROP last; ALTER TABLE t ADD last int",
+    "ALTER TABLE t RENAME n TO x; ALTER TABLE t RENAME last TO n; ALTER TABLE t RENAME x TO last",
+    "ALTER TABLE t ALTER n SET STATISTICS {digit}",
+    "ALTER TABLE t RENAME TO t_away; UPDATE t_away SET n = {digit}; ALTER TABLE t_away RENAME TO t",
+    "DO $$ BEGIN ALTER TYPE t_mood RENAME VALUE 'calm' TO 'x'; ALTER TYPE t_mood RENAME VALUE"
+    " 'cross' TO 'calm'; ALTER TYPE t_mood RENAME VALUE 'x' TO 'cross'; END $$",
+    "BEGIN; ALTER TABLE t ALTER doc TYPE text USING 'never'; ROLLBACK",
+)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_happens_between_two_looks_the_lake_is_as_its_source_after_the_second(
+    pipeline: Pipeline, seed: int
+) -> None:
+    random = Random(seed)
+    make(pipeline, "t", recopies_per_hour=1000)
+    pipeline.follow("t")
+    for look in range(25):
+        between = [
+            random.choice(CHANCES).format(digit=random.randint(1, 6))
+            for _ in range(random.randint(1, 5))
+        ]
+        pipeline.execute(*between)
+
+        pipeline.follow("t")
+
+        assert pipeline.differences("t") == 0, (look, between)
