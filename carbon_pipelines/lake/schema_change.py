@@ -42,6 +42,10 @@ from carbon_pipelines.lake.types import arrow_type
 from carbon_pipelines.source.relation import SourceColumn, SourceRelation, SourceType
 
 _SAME_TEXT = frozenset({"text", "varchar"})
+_UNSEEN = (
+    "was found by a look at the source and not recorded at its place (no event triggers, or the "
+    "table was out of its publication): rows may have changed without events"
+)
 _EXACT_CASTS = frozenset(
     {("int2", "int4"), ("int2", "int8"), ("int4", "int8"), ("float4", "float8")}
 )
@@ -108,7 +112,7 @@ def _reasons(
     """Why a copy anew is needed."""
     yield from _key_changes(relation, spec)
     if relation.rewritten and not relation.cast_only:
-        yield "rewrites the table"
+        yield _UNSEEN if relation.by_setup else "rewrites the table"
     if previous is None:
         yield "comes after a shape that the DDL history does not hold"
         return

@@ -44,6 +44,7 @@ class TableSynced:
         first_offset: Kafka offset that reading began at.
         last_offset: Offset before the one to read next.
         lag_offsets: Offsets of the topic not yet read, at the end.
+        key: Its key columns as they are called now, which the declaration may call otherwise.
         comment: The source's description of the table; ``column_comments`` those of columns.
         recopied: Why the table was copied anew by itself, once for each time.
         schema_steps: Changes of columns that were followed.
@@ -65,6 +66,7 @@ class TableSynced:
     row_count: int
     column_schema: tuple[tuple[str, str], ...]
     progress: TableProgress
+    key: tuple[str, ...] = ()
     comment: str | None = None
     column_comments: Mapping[str, str] = field(default_factory=dict[str, str])
     recopied: tuple[str, ...] = ()
@@ -204,7 +206,7 @@ def _synced(
     steps: Mapping[str, float],
     recopied: tuple[str, ...],
 ) -> TableSynced:
-    snapshot = done.table.current_snapshot()
+    snapshot, key = done.table.current_snapshot(), done.table.schema().identifier_field_ids
     with lake_errors(f"Iceberg table {table.label}"):
         row_count = count_rows(snapshot, done.table.io)
     return TableSynced(
@@ -222,6 +224,7 @@ def _synced(
         row_count=row_count,
         column_schema=tuple((f.name, str(f.field_type)) for f in done.table.schema().fields),
         progress=done.progress,
+        key=tuple(f.name for f in done.table.schema().fields if f.field_id in key),
         comment=done.table.properties.get(COMMENT),
         column_comments={f.name: f.doc for f in done.table.schema().fields if f.doc},
         recopied=recopied,
