@@ -74,8 +74,11 @@ class RandomSource(Writers):
     """Writers and one author of DDL that run until stopped; used as a context manager.
 
     Args:
-        by_name: Columns swap names only with those that may be NULL as they may: Debezium asks the
-            database for that by name, whenever it comes to read a change.
+        by_name: For Debezium, which goes by names. It asks the database what may be NULL whenever
+            it comes to read a change, so columns swap names only with those that may be NULL as
+            they may. It takes rows of a table that is away for rows of the table with the columns
+            that it knew last, and stops for good where they have more, so a table goes away only
+            in a transaction that has not changed its columns before.
 
     Attributes:
         committed: Counts of what was committed, by kind of statement.
@@ -111,7 +114,13 @@ class RandomSource(Writers):
             for _ in range(chance.randint(1, 2)):
                 self._dml(connection, table, chance)
                 columns = load_columns(connection, table)
-                kind, statements = random_definition(table, columns, chance, by_name=self._by_name)
+                kind, statements = random_definition(
+                    table,
+                    columns,
+                    chance,
+                    by_name=self._by_name,
+                    may_go=not (self._by_name and kinds),
+                )
                 for statement in statements:
                     connection.execute(statement.encode())
                 kinds.append(kind)
@@ -231,13 +240,15 @@ def random_value(column_type: str, chance: random.Random, *, nullable: bool) -> 
 
 
 def random_definition(
-    table: str, columns: Sequence[Column], chance: random.Random, *, by_name: bool
+    table: str, columns: Sequence[Column], chance: random.Random, *, by_name: bool, may_go: bool
 ) -> tuple[str, list[str]]:
-    """A kind of DDL and its statements."""
+    """A kind of DDL and its statements; without ``may_go`` the table keeps its name."""
     extra = [column for column in columns if column[0].startswith("extra")]
     fresh = f"extra_{chance.randint(0, 10**6)}"
     kinds = ["add", "add default", "add not null", "set not null", "rewrite", "away and back"]
     weights = [3.0, 2.0, 1.0, 0.5, 0.5, 0.5]
+    if not may_go:
+        weights[5] = 0.0
     if len(extra) >= _MOST_ADDED:
         weights[:3] = [0.0, 0.0, 0.0]
     if extra:
