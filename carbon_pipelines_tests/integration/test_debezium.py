@@ -3,7 +3,7 @@
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
@@ -153,8 +153,8 @@ def copy_and_move_keys(pipeline: Pipeline) -> None:
 def test_a_workload_gives_the_tables_that_our_own_capture_gives(
     stack: Stack, source_pipeline: DebeziumPipeline, extremes: tuple[dict[str, str], ...]
 ) -> None:
-    with fresh_source(stack) as other:
-        pipeline, twin = source_pipeline, Pipeline(stack, other)
+    with fresh_source(stack) as other, closing(Pipeline(stack, other)) as twin:
+        pipeline = source_pipeline
         both = (pipeline, twin)
         make_tables(both)
         pipeline.connect_debezium()
@@ -172,7 +172,6 @@ def test_a_workload_gives_the_tables_that_our_own_capture_gives(
         assert verify_table(
             pipeline.tables["whole"], pipeline.database, pipeline.endpoints
         ).verified
-        twin.close()
 
 
 def make_tables(pipelines: Sequence[Pipeline]) -> None:
