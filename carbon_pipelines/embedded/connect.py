@@ -19,7 +19,11 @@ from carbon_pipelines.embedded.names import EMBEDDED_PASSWORD_VARIABLE, LOOPBACK
 from carbon_pipelines.embedded.process import Launch
 from carbon_pipelines.embedded.state import PartName, Report, write_atomically
 
-# The worker's version is the one that this Debezium is built for; it talks to newer brokers too.
+# Not Debezium 3.7.0: it takes a column's type from what the database has under that name when it
+# comes to read a change (its change dbz#2232), so a value is read as one of another type, or not at
+# all, once two columns have swapped names.
+# The worker is the newest patch of the Kafka that this Debezium is built for; it talks to newer
+# brokers too.
 CONNECT = JavaProgram(
     name="kafka-connect-4.3.1", with_dependencies="org.apache.kafka:connect-runtime:4.3.1"
 )
@@ -33,8 +37,8 @@ LOGGING = JavaProgram(
     ),
 )
 DEBEZIUM = JavaProgram(
-    name="debezium-postgres-3.7.0",
-    with_dependencies="io.debezium:debezium-connector-postgres:3.7.0.Final",
+    name="debezium-postgres-3.6.1",
+    with_dependencies="io.debezium:debezium-connector-postgres:3.6.1.Final",
 )
 
 _SETTINGS = """\

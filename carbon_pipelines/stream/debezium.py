@@ -11,6 +11,8 @@ form of ``envelope.py``; everything behind the topic then is shared. What does n
 * A changed key comes as a delete and a create with one LSN; it becomes the delete and the update
   with the old key that our capture writes, so that unchanged values are found under the old key.
 * The shape of a row is the newest one that the DDL history records at or before its position.
+* While the table has a name that is not captured, Debezium goes on writing its rows where it knew
+  the table before, with the columns of then: they are left out, and merging stops at the new name.
 """
 
 from bisect import bisect_right
@@ -63,15 +65,15 @@ class Decoder:
 
     Attributes:
         ordering: Positions and duplicates; to be replaced between readings.
-        shapes: Recorded shapes of the table by position, ascending; to be replaced when more are
-            known.
+        shapes: Recorded shapes of the table by position, ascending, and None where it went away
+            under another name; to be replaced when more are known.
     """
 
     def __init__(
         self,
         table: TableSpec,
         settings: DebeziumSpec,
-        shapes: Sequence[tuple[Position, SourceRelation]],
+        shapes: Sequence[tuple[Position, SourceRelation | None]],
         ordering: Ordering,
     ) -> None:
         self.ordering, self.shapes = ordering, shapes
@@ -136,7 +138,7 @@ class Decoder:
             envelopes += self._deleted(event, position, old_key)
             position = self.ordering.take(place, "u of another key", key)
         if position is not None:
-            envelopes.append(self._envelope(event, position, old_key))
+            envelopes += self._envelope(event, position, old_key)
         return envelopes
 
     def _key(self, event: Event, image: Row | None) -> Row | None:
@@ -150,19 +152,21 @@ class Decoder:
         return key
 
     def _deleted(self, event: Event, position: Position | None, old_key: Row) -> list[bytes]:
-        if position is None:
+        shape = None if position is None else self._shape(event, position)
+        if position is None or shape is None:
             return []
-        shape = self._shape(event, position)
         old = self._object(event, shape.key, old_key)
         return [self._written(event, position, shape, before=old, after="null", op="d")]
 
-    def _envelope(self, event: Event, position: Position, old_key: Row | None) -> bytes:
+    def _envelope(self, event: Event, position: Position, old_key: Row | None) -> list[bytes]:
         shape = self._shape(event, position)
+        if shape is None:
+            return []
         if event.operation == "t":
-            return self._written(event, position, shape, before="null", after="null", op="t")
+            return [self._written(event, position, shape, before="null", after="null", op="t")]
         if event.operation == "d":
             before = self._object(event, shape.key, cast("Row", event.before))
-            return self._written(event, position, shape, before=before, after="null", op="d")
+            return [self._written(event, position, shape, before=before, after="null", op="d")]
         row = cast("Row", event.after)
         self._check_columns(event, shape, row)
         changed = event.operation == "u" or old_key is not None
@@ -170,9 +174,11 @@ class Decoder:
         after = self._object(event, shape.columns, row, left_out=frozenset(unchanged))
         before = "null" if old_key is None else self._object(event, shape.key, old_key)
         op = "u" if changed else event.operation
-        return self._written(
-            event, position, shape, before=before, after=after, op=op, unchanged=unchanged
-        )
+        return [
+            self._written(
+                event, position, shape, before=before, after=after, op=op, unchanged=unchanged
+            )
+        ]
 
     def _written(
         self,
@@ -252,12 +258,15 @@ class Decoder:
         if missing or added:
             raise ShapeUnknownError(self._topic, event.offset, missing=missing, added=added)
 
-    def _shape(self, event: Event, position: Position) -> _Shape:
+    def _shape(self, event: Event, position: Position) -> _Shape | None:
+        """The shape at a position; None while the table has a name that is not captured."""
         if not self.shapes:
             raise ShapeUnknownError(self._topic, event.offset, missing=(), added=("no shape",))
         # before the first record there was no other shape that anybody knows of
         index = bisect_right(self.shapes, position, key=itemgetter(0)) - 1
         relation = self.shapes[max(index, 0)][1]
+        if relation is None:
+            return None
         at = (relation.version, event.schema)
         found = self._compiled.get(at)
         if found is None:

@@ -54,9 +54,9 @@ DIFFERENCES = (
         "timestamps before 1677 and after 2262", "`time.precision.mode` nanoseconds", "NULL"
     ),
     Difference(
-        "timestamps after 294246-12-31",
+        "timestamps after 294247-01-10 04:00",
         "`time.precision.mode` other than isostring and connect",
-        "refused",
+        "refused, or infinity",
     ),
     Difference("intervals", "`interval.handling.mode` numeric", "refused"),
     Difference(
@@ -75,6 +75,17 @@ DIFFERENCES = (
         "always",
         "0, an empty text or the default until the row is changed again, for Debezium asks the "
         "database what may be NULL",
+    ),
+    Difference(
+        "a table that takes another name and comes back",
+        "always",
+        "copied anew: Debezium leaves out its changes under the other name, or writes them with "
+        "the columns that it knew before; those are passed over",
+    ),
+    Difference(
+        "a table that gets columns, takes another name and is changed under it",
+        "in one transaction, after other changes of it",
+        "the connector stops, and fails again whenever it is started: `carbon start-over`",
     ),
     Difference(
         "columns of a table whose names differ in upper and lower case only",

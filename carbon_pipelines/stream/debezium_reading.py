@@ -11,7 +11,8 @@ Three things are not as in topics of our own:
 * the shape of a row is not in it, so the DDL history is read, once more where a row does not fit.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from operator import itemgetter
 
 from confluent_kafka import KafkaException
 
@@ -152,15 +153,34 @@ def _joined(held: RawBatch, raw: RawBatch) -> RawBatch:
     )
 
 
-def _load_shapes(bootstrap: str, table: TableSpec) -> tuple[tuple[Position, SourceRelation], ...]:
-    """The recorded shapes of the table by position, each once."""
-    history = load_schema_history(bootstrap, table.database)
+def _load_shapes(
+    bootstrap: str, table: TableSpec
+) -> tuple[tuple[Position, SourceRelation | None], ...]:
+    """The recorded shapes of the table by position, and None where it takes another name."""
+    return recorded_shapes(load_schema_history(bootstrap, table.database).rows, table)
+
+
+def recorded_shapes(
+    rows: Iterable[tuple[Position, SourceRelation]], table: TableSpec
+) -> tuple[tuple[Position, SourceRelation | None], ...]:
+    """What ``rows`` of the DDL history, in stream order, say of the relations of the table's name.
+
+    A relation that has had the name and takes another one is away until a relation has it again.
+    """
     name = (table.source_schema, table.source_table)
-    shapes: dict[int, tuple[Position, SourceRelation]] = {}
-    for position, relation in history.rows:
-        if (relation.schema, relation.name) == name and not relation.dropped:
-            shapes.setdefault(relation.version, (position, relation))
-    return tuple(sorted(shapes.values(), key=lambda shape: (shape[0], shape[1].version)))
+    shapes: list[tuple[Position, int, SourceRelation | None]] = []
+    holder = 0
+    for position, relation in rows:
+        if relation.dropped:
+            continue
+        if (relation.schema, relation.name) == name:
+            holder = relation.oid
+            shapes.append((position, relation.version, relation))
+        elif relation.oid == holder:
+            holder = 0
+            shapes.append((position, relation.version, None))
+    shapes.sort(key=itemgetter(0, 1))
+    return tuple((position, relation) for position, _, relation in shapes)
 
 
 def _check_partitions(bootstrap: str, topic: str) -> None:

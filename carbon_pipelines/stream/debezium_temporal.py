@@ -17,17 +17,41 @@ _DAY = 86_400 * MICROSECONDS
 _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 _FIRST_ORDINAL, _LAST_ORDINAL = date.min.toordinal(), date.max.toordinal()
 _FIRST_MICROSECOND = -210_866_803_200 * MICROSECONDS
-"""PostgreSQL's first timestamp, Julian day 0."""
+_DAYS = range(-2_440_588, 2_145_042_906)
+"""PostgreSQL's first timestamp and its dates: from Julian day 0 to 5874897-12-31."""
+_YEARS = range(-4_713, 5_874_898)
 
-_INFINITE_DAYS = {2_146_033_979: "infinity", -2_147_472_691: "-infinity"}
+# What single values become, then those of an array; Debezium 3.6 and 3.7 differ.
+_INFINITE_DAYS = {
+    2_146_033_979: "infinity",
+    -2_147_472_692: "infinity",
+    -2_147_472_691: "-infinity",
+    -622_191_234: "infinity",
+    -625_821_272: "-infinity",
+}
+_OVERFLOWN = {(1 << 63) - 1: "infinity", -(1 << 63): "-infinity"}
 _INFINITE_MICROSECONDS = {
-    (1 << 63) - 1: "infinity",
-    -(1 << 63): "-infinity",
+    **_OVERFLOWN,
+    # the driver's milliseconds, taken for microseconds and as they are
+    9_223_372_036_825_200_000: "infinity",
+    -9_223_372_036_832_400_000: "-infinity",
     9_223_372_036_825_200_000_000: "infinity",
     -9_223_372_036_832_400_000_000: "-infinity",
 }
-_INFINITE_YEARS = {292_278_994: "infinity", -292_275_055: "-infinity"}
-_INFINITE_DATES = {"+5877611-06-21": "infinity", "-5877611-06-22": "-infinity"}
+_INFINITE_YEARS = {
+    292_278_994: "infinity",
+    -292_275_055: "-infinity",
+    292_269_055: "-infinity",
+    -290_308: "-infinity",
+}
+_INFINITE_TEXTS = {
+    "infinity": "infinity",
+    "-infinity": "-infinity",
+    "+294247-01-10T04:00:25.2": "infinity",
+    "+5877611-06-21": "infinity",
+    "-5877611-06-21": "infinity",
+    "-5877611-06-22": "-infinity",
+}
 
 _ISO = re.compile(
     r"(?:([+-]?\d{4,9})-(\d\d)-(\d\d))?T?(?:(\d\d:\d\d)(:\d\d)?(\.\d{1,9})?)?(Z|[+-]\d\d(?::\d\d)*)?"
@@ -39,9 +63,16 @@ _PERIOD = re.compile(
 
 
 def date_text(days: int) -> str:
-    """``19782`` -> ``2024-02-29``; infinity and years before 1 as PostgreSQL writes them."""
+    """``19782`` -> ``2024-02-29``; infinity and years before 1 as PostgreSQL writes them.
+
+    Raises:
+        ValueError: The day is outside of PostgreSQL's range.
+    """
     if days in _INFINITE_DAYS:
         return _INFINITE_DAYS[days]
+    if days not in _DAYS:
+        reason = f"day {days} from 1970-01-01 is none of PostgreSQL's"
+        raise ValueError(reason)
     written, era = _civil(days)
     return written + era
 
@@ -68,8 +99,8 @@ def timestamp_text(microseconds: int, zone: str = "") -> str:
 
 def nano_timestamp_text(nanoseconds: int) -> str:
     """Nanoseconds to text; PostgreSQL has none below a microsecond."""
-    if nanoseconds in _INFINITE_MICROSECONDS:
-        return _INFINITE_MICROSECONDS[nanoseconds]
+    if nanoseconds in _OVERFLOWN:
+        return _OVERFLOWN[nanoseconds]
     return timestamp_text(nanoseconds // 1_000)
 
 
@@ -90,10 +121,11 @@ def iso_text(value: str, *, zoned: bool) -> str:
         zoned: Whether the column's type has a time zone; else the one written means nothing.
 
     Raises:
-        ValueError: It is none of these.
+        ValueError: It is none of these, or outside of PostgreSQL's range.
     """
-    if value in ("infinity", "-infinity"):
-        return value
+    known = _INFINITE_TEXTS.get(value.removesuffix("Z"))
+    if known is not None:
+        return known
     found = _ISO.fullmatch(value)
     if found is None or not value:
         reason = f"{value!r} is not a date or time of ISO 8601"
@@ -101,10 +133,12 @@ def iso_text(value: str, *, zoned: bool) -> str:
     year, month, day, minutes, seconds, fraction, zone = found.groups()
     written, era = "", ""
     if year is not None:
-        known = _INFINITE_DATES.get(value.partition("T")[0].removesuffix("Z"))
-        known = known or _INFINITE_YEARS.get(int(year))
+        known = _INFINITE_YEARS.get(int(year))
         if known is not None:
             return known
+        if int(year) not in _YEARS:
+            reason = f"{value!r} is outside of PostgreSQL's range"
+            raise ValueError(reason)
         written, era = _named(int(year), int(month), int(day))
     time = f"{minutes}{seconds or ':00'}{_fraction(fraction)}" if minutes else ""
     offset = ("+00" if zone == "Z" else zone or "") if zoned else ""

@@ -21,6 +21,7 @@ from carbon_pipelines.lake.connection import load_table, open_catalog
 from carbon_pipelines.lake.merge import MergeHooks
 from carbon_pipelines.lake.state import TableProgress, load_progress
 from carbon_pipelines.lake.sync import TableSynced, sync_table
+from carbon_pipelines.source.position import format_lsn
 from carbon_pipelines.source.slot import observe_slot
 from carbon_pipelines.stream.drain import drain
 from carbon_pipelines_tests.conftest import SourceDatabase
@@ -115,6 +116,13 @@ class Pipeline:
         with psycopg.connect(self.dsn, autocommit=True) as connection:
             slot = observe_slot(connection, self.database.slot_name)
         return slot is not None and slot.holder_pid is not None
+
+    def captured(self) -> tuple[str, int]:
+        """The LSN up to which Kafka is known to be, and how many bytes of WAL lie behind it."""
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            slot = observe_slot(connection, self.database.slot_name)
+        assert slot is not None
+        return format_lsn(slot.confirmed_flush_lsn), slot.lag_bytes
 
     def follow(self, name: str, **more: Any) -> TableSynced:
         """Drain, then sync."""

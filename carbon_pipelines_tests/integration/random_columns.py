@@ -97,13 +97,15 @@ def insertion(table: str, columns: Sequence[Column], rows: Sequence[Sequence[Any
 
 
 def random_definition(
-    table: str, columns: Sequence[Column], chance: random.Random, *, by_name: bool
+    table: str, columns: Sequence[Column], chance: random.Random, *, by_name: bool, may_go: bool
 ) -> tuple[str, list[str]]:
-    """A kind of DDL and its statements."""
+    """A kind of DDL and its statements; without ``may_go`` the table keeps its name."""
     extra = [column for column in columns if column[0].startswith("extra")]
     fresh = f"extra_{chance.randint(0, 10**6)}"
     kinds = ["add", "add default", "add not null", "set not null", "rewrite", "away and back"]
     weights = [3.0, 2.0, 1.0, 0.5, 0.5, 0.5]
+    if not may_go:
+        weights[5] = 0.0
     if len(extra) >= _MOST_ADDED:
         weights[:3] = [0.0, 0.0, 0.0]
     if extra:

@@ -33,8 +33,11 @@ class RandomSource(Writers):
 
     Args:
         tables: Those that are changed. One of them that has partitions has authors of its own.
-        by_name: Columns swap names only with those that may be NULL as they may: Debezium asks the
-            database for that by name, whenever it comes to read a change.
+        by_name: For Debezium, which goes by names. It asks the database what may be NULL whenever
+            it comes to read a change, so columns swap names only with those that may be NULL as
+            they may. It takes rows of a table that is away for rows of the table with the columns
+            that it knew last, and stops for good where they have more, so a table goes away only
+            in a transaction that has not changed its columns before.
 
     Attributes:
         committed: Counts of what was committed, by kind of statement.
@@ -75,7 +78,11 @@ class RandomSource(Writers):
                 self._dml(connection, table, chance)
                 columns = load_columns(connection, table.name)
                 kind, statements = random_definition(
-                    table.name, columns, chance, by_name=self._by_name
+                    table.name,
+                    columns,
+                    chance,
+                    by_name=self._by_name,
+                    may_go=not (self._by_name and kinds),
                 )
                 for statement in statements:
                     connection.execute(statement.encode())

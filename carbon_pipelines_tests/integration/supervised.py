@@ -24,8 +24,11 @@ from carbon_pipelines_tests.integration import merging
 from carbon_pipelines_tests.integration.pipeline import Pipeline
 
 MOMENTS = ("before_write", "after_write", "after_commit")
-_DEATH_SECONDS = 300.0
+_DEATH_SECONDS = 900.0
 """How long a process that is to die while it merges may find nothing to merge."""
+_STILL_SECONDS = 300.0
+"""How long, of that, what captures may stand still: a copy waits until it has come to its end."""
+_LOOK_SECONDS = 2.0
 VICTIMS = ("capture", *MOMENTS, "kafka", "postgres", "s3")
 
 
@@ -136,23 +139,36 @@ def _document(table: TableSpec) -> dict[str, object]:
 
 
 def strike(
-    victim: str, stack: Stack, capture: Kept, merge: Supervised, chance: random.Random
+    victim: str, pipeline: Pipeline, capture: Kept, merge: Supervised, chance: random.Random
 ) -> None:
     """Kill one part at a random moment, and repair what does not start by itself."""
     if victim in MOMENTS:
         merge.restart(f"--die={victim}", f"--at={chance.randint(1, 4)}")
-        give_up_at = time.monotonic() + _DEATH_SECONDS
-        while merge.process.poll() is None:
-            assert time.monotonic() < give_up_at, (
-                f"nothing died {victim}: {merge.tail()}\n{capture.tail()}"
-            )
-            capture.keep()
-            time.sleep(0.1)
+        _await_death(victim, pipeline, capture, merge)
         return
     time.sleep(chance.uniform(0.3, 1.5))
     if victim == "capture":
         capture.kill()
         return
-    stack.kill(victim)
+    pipeline.stack.kill(victim)
     time.sleep(chance.uniform(0.0, 0.5))
-    stack.up(lambda _: None)
+    pipeline.stack.up(lambda _: None)
+
+
+def _await_death(victim: str, pipeline: Pipeline, capture: Kept, merge: Supervised) -> None:
+    """Wait until merging has died, as long as what captures comes nearer to it."""
+    began = moved_at = looked_at = time.monotonic()
+    reached, behind = pipeline.captured()
+    while merge.process.poll() is None:
+        now = time.monotonic()
+        if now > looked_at + _LOOK_SECONDS:
+            before, looked_at = reached, now
+            reached, behind = pipeline.captured()
+            if reached != before:
+                moved_at = now
+        assert now < min(began + _DEATH_SECONDS, moved_at + _STILL_SECONDS), (
+            f"nothing died {victim}; Kafka holds {reached}, and lacks {behind:,} bytes of WAL\n"
+            f"{merge.tail()}\n{capture.tail()}"
+        )
+        capture.keep()
+        time.sleep(0.1)

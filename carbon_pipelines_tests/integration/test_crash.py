@@ -57,7 +57,7 @@ def test_killing_any_part_at_any_moment_loses_invents_and_doubles_nothing(
         Load(pipeline.dsn, seed=seed) as load,
     ):
         for victim in victims:
-            strike(victim, stack, capture, merge, chance)
+            strike(victim, pipeline, capture, merge, chance)
             for process in (capture, merge):
                 process.keep()
             _wait_for_commit(pipeline, (capture, merge))

@@ -85,7 +85,7 @@ def test_random_dml_and_ddl_with_random_kills_ends_equal_on_every_table(
         while time.monotonic() < ends_at:
             victims = victims or chance.sample(VICTIMS, len(VICTIMS))
             victim = victims.pop()
-            strike(victim, stack, capture, merge, chance)
+            strike(victim, pipeline, capture, merge, chance)
             struck[victim] += 1
             rest_until = time.monotonic() + chance.uniform(1.0, 8.0)
             while time.monotonic() < rest_until:

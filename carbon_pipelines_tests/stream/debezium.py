@@ -76,7 +76,7 @@ def table(**more: Any) -> TableSpec:
 
 
 def decoder(
-    *shapes: tuple[int, SourceRelation], after: Position | None = None, **more: Any
+    *shapes: tuple[int, SourceRelation | None], after: Position | None = None, **more: Any
 ) -> Decoder:
     """A decoder that knows ``shapes`` from their commit LSNs on."""
     spec = table(**more)

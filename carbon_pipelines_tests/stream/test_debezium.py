@@ -207,6 +207,23 @@ def test_a_row_of_another_shape_is_refused_and_taken_once_its_shape_is_known() -
     ]
 
 
+def test_rows_changed_under_a_name_that_is_not_captured_are_left_out() -> None:
+    made = decoder((0, T), (25, None), (55, relation(2, n="int4")))
+
+    found = decoded(
+        made,
+        message("c", (10, 20), after={"id": 1, "doc": "a"}),
+        message("u", (30, 40), before={"id": 1, "doc": "a"}, after={"id": 2, "other": "b"}),
+        message("d", (30, 48), before={"id": 2}),
+        message("u", (60, 70), after={"id": 1, "n": 7}),
+    )
+
+    assert [(event["op"], event["after"]) for event in found] == [
+        ("c", {"id": 1, "doc": "a"}),
+        ("u", {"id": 1, "n": 7}),
+    ]
+
+
 def test_an_event_of_a_connector_without_its_offsets_is_refused_unless_it_is_the_first() -> None:
     event = message("c", (None, 40), after={"id": 1, "doc": "a"})
 

@@ -1,6 +1,7 @@
 """What is read of a topic that ends, or begins, in the middle of something."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +12,7 @@ from carbon_pipelines.errors.debezium import TopicPartitionedError
 from carbon_pipelines.source.position import Position
 from carbon_pipelines.stream import debezium_reading
 from carbon_pipelines.stream.consumer import RawBatch
-from carbon_pipelines.stream.debezium_reading import read_debezium
+from carbon_pipelines.stream.debezium_reading import read_debezium, recorded_shapes
 from carbon_pipelines_tests.stream.debezium import message, relation, table
 
 MOVED = message("d", (10, 30), before={"id": 1})
@@ -113,6 +114,23 @@ def test_a_shape_that_was_recorded_meanwhile_is_read(
         patched.setattr(debezium_reading, "_load_shapes", lambda *_: next(loads))
         assert read([OTHER, changed], 0, Position(0, 0)) == ([0, 1], 2)
     assert next(loads, None) is None
+
+
+def test_a_table_is_away_from_another_name_until_a_relation_has_its_own_again() -> None:
+    first, changed, successor = relation(1), relation(3), replace(relation(5), oid=16_999)
+    old = [replace(relation(version), name="t_old") for version in (2, 4, 6)]
+    dropped = replace(old[0], columns=(), version=7)
+    history = [first, old[0], changed, old[1], successor, old[2], dropped]
+
+    found = recorded_shapes([(Position(r.version, 0), r) for r in history], table())
+
+    assert [(position.commit_lsn, shape) for position, shape in found] == [
+        (1, first),
+        (2, None),
+        (3, changed),
+        (4, None),
+        (5, successor),
+    ]
 
 
 def test_a_topic_of_several_partitions_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
