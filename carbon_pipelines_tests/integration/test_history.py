@@ -1,10 +1,12 @@
 """Tables with ``mode: history``: the lake has every version that a trigger in PostgreSQL saw."""
 
+import threading
 import time
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from carbon_pipelines.catalog.table import ColumnSpec, PartitionField
@@ -284,6 +286,43 @@ def test_a_copy_that_was_not_published_begins_again(pipeline: Pipeline) -> None:
     change(pipeline)
     pipeline.follow("t")
     assert versions(pipeline) == audited(pipeline, copied, after=after)
+
+
+def test_changes_beside_the_first_copy_end_its_versions_where_they_begin(
+    pipeline: Pipeline,
+) -> None:
+    pipeline.execute(*TABLE)
+    pipeline.declare("t", mode="history")
+    pipeline.drain()
+    ended = threading.Event()
+
+    def write(part: int) -> None:
+        rows = f"id % 3 = 0 AND id % 2 = {part}"
+        with psycopg.connect(pipeline.dsn, autocommit=True) as application:
+            while not ended.is_set():
+                application.execute(f"UPDATE t SET n = n + 1 WHERE {rows}".encode())
+
+    writers = [threading.Thread(target=write, args=(part,)) for part in range(2)]
+    for writer in writers:
+        writer.start()
+    try:
+        pipeline.follow("t")
+        pipeline.follow("t")
+    finally:
+        ended.set()
+        for writer in writers:
+            writer.join()
+    pipeline.follow("t")
+
+    assert pipeline.differences("t") == 0
+    lives: dict[int, list[Version]] = {}
+    for version in versions(pipeline):
+        lives.setdefault(version.id, []).append(version)
+    for life in lives.values():
+        assert [one.until for one in life] == [*(one.since for one in life[1:]), -1]
+        numbers = [dict(one.fields)["n"] for one in life]
+        assert numbers == list(range(numbers[0], numbers[0] + len(life)))
+    assert len(lives[3]) > 1
 
 
 def test_a_changed_mode_is_refused_and_a_mirror_may_be_copied_anew_as_a_history(
