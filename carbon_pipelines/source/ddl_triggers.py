@@ -140,7 +140,11 @@ BEGIN
          WHERE tg_tag IN ('ALTER TYPE', 'ALTER DOMAIN')
         UNION
         SELECT t.oid FROM type JOIN pg_type t
-            ON t.typbasetype = type.oid OR (t.typelem = type.oid AND t.typlen = -1)),
+            ON t.typbasetype = type.oid OR (t.typelem = type.oid AND t.typlen = -1)
+            OR t.typrelid IN (SELECT a.attrelid FROM pg_attribute a WHERE a.atttypid = type.oid)),
+      -- Values of a composite type read otherwise once it has other attributes.
+      composite(oid) AS (SELECT type.oid FROM type WHERE EXISTS (
+        SELECT FROM command WHERE classid = 'pg_class'::regclass AND tg_tag = 'ALTER TYPE')),
       relation(oid) AS (
         (SELECT objid FROM command WHERE classid = 'pg_class'::regclass
          UNION SELECT unnest(demoted)
@@ -151,7 +155,9 @@ BEGIN
         UNION
         SELECT i.inhrelid FROM relation JOIN pg_inherits i ON i.inhparent = relation.oid)
       SELECT r.prrelid AS oid,
-             bool_or(coalesce(relation.oid::text = ANY (rewritten), false)) AS anew,
+             bool_or(coalesce(relation.oid::text = ANY (rewritten), false)
+                     OR relation.oid IN (SELECT a.attrelid FROM composite JOIN pg_attribute a
+                                             ON a.atttypid = composite.oid)) AS anew,
              bool_or(coalesce(relation.oid::text = ANY (casts), false)) AS by_cast
         FROM relation JOIN pg_class c ON c.oid = relation.oid
        CROSS JOIN LATERAL (

@@ -14,7 +14,8 @@ silence never is.
 
 What was changed and changed back leaves traces of its own: a key that was dropped and added again
 is another constraint, a partition that was detached and attached again another row of pg_inherits,
-and an enum's label that was renamed a row of pg_enum that another transaction wrote. Events of a
+and an enum's label that was renamed a row of pg_enum that another transaction wrote. A composite
+type with other attributes makes other text of values that nobody touched. Events of a
 partition are matched with a shape whatever the order of its columns, so two columns that swap names
 and swap back are told by pg_attribute alone.
 """
@@ -61,7 +62,21 @@ SELECT jsonb_build_object(
     SELECT coalesce(jsonb_object_agg(e.oid::text, e.xmin::text), '{}') FROM pg_enum e
      WHERE e.enumtypid IN (
        SELECT kind::text::oid
-         FROM jsonb_path_query(d -> 'columns', '$[*].type[*] ? (@.kind == "e").oid') AS kind)))
+         FROM jsonb_path_query(d -> 'columns', '$[*].type[*] ? (@.kind == "e").oid') AS kind)),
+  'attributes', (
+    WITH RECURSIVE composite(oid, relation) AS (
+      SELECT t.oid, t.typrelid
+        FROM jsonb_path_query(d -> 'columns', '$[*].type[*] ? (@.kind == "c").oid') AS kind
+        JOIN pg_type t ON t.oid = kind::text::oid
+      UNION
+      SELECT part.oid, part.typrelid
+        FROM composite JOIN pg_attribute a ON a.attrelid = composite.relation AND a.attnum > 0
+        JOIN pg_type whole ON whole.oid = a.atttypid
+        JOIN pg_type part ON part.oid IN (whole.oid, whole.typelem, whole.typbasetype)
+       WHERE part.typtype = 'c')
+    SELECT hashtextextended(string_agg(a.attrelid || ':' || a.attnum || ':' || a.xmin::text, ','
+                                       ORDER BY a.attrelid, a.attnum), 0)
+      FROM composite JOIN pg_attribute a ON a.attrelid = composite.relation AND a.attnum > 0))
 """
 
 _TRIGGERS = """
@@ -106,7 +121,7 @@ def rows_may_have_changed(before: Traces | None, now: Traces) -> bool:
     """
     if before is None:
         return True
-    if (before["tree"], before["root"]) != (now["tree"], now["root"]):
+    if any(before[trace] != now[trace] for trace in ("tree", "root", "attributes")):
         return True
     labels: Mapping[str, str] = now["labels"]
     if any(labels.get(label, writer) != writer for label, writer in before["labels"].items()):

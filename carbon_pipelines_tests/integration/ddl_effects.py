@@ -128,10 +128,13 @@ FOLLOWED = {
 
 RECOPIED_TABLE = (
     "CREATE TYPE t_mood AS ENUM ('calm', 'cross')",
+    "CREATE TYPE t_size AS (width int, height int)",
+    "CREATE TYPE t_box AS (size t_size, weight int)",
     "CREATE TABLE t (id bigint PRIMARY KEY, n int, doc varchar(20), o oid, mood t_mood,"
-    " price numeric(8, 2), at timestamptz DEFAULT '2024-01-02 03:04:05.678912')",
-    "INSERT INTO t SELECT g, g % 10, 'row ' || g || '       ', 3000000000, 'cross', g"
-    " FROM generate_series(1, 60) g",
+    " price numeric(8, 2), at timestamptz DEFAULT '2024-01-02 03:04:05.678912', size t_size,"
+    " boxes t_box[])",
+    "INSERT INTO t SELECT g, g % 10, 'row ' || g || '       ', 3000000000, 'cross', g, DEFAULT,"
+    " (g, 2), ARRAY[ROW(ROW(g, 3), 4)::t_box] FROM generate_series(1, 60) g",
 )
 """The table ``t`` of ``RECOPIED``."""
 
@@ -160,6 +163,11 @@ RECOPIED = {
     "changes price from decimal(8, 2) to string": ("ALTER TABLE t ALTER price TYPE numeric",),
     "changes o from oid to integer": ("ALTER TABLE t ALTER o TYPE int",),
     "renames cross to angry of an enum": ("ALTER TYPE t_mood RENAME VALUE 'cross' TO 'angry'",),
+    "rewrites the table: a composite type": ("ALTER TYPE t_size ADD ATTRIBUTE depth int",),
+    "rewrites the table: a composite type in another": (
+        "ALTER TABLE t DROP size",
+        "ALTER TYPE t_size DROP ATTRIBUTE height",
+    ),
     "rewrites the table: a volatile default": ("ALTER TABLE t ADD r float8 DEFAULT random()",),
     "rewrites the table: an identity": (
         "ALTER TABLE t ADD number int GENERATED ALWAYS AS IDENTITY",

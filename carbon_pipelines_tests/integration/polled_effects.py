@@ -9,8 +9,11 @@ from collections.abc import Callable
 
 POLLED_TABLE = (
     "CREATE TYPE t_mood AS ENUM ('calm', 'cross')",
-    "CREATE TABLE t (id int PRIMARY KEY, n int, doc text, mood t_mood, last int)",
-    "INSERT INTO t SELECT g, g % 10, 'row ' || g, 'calm', g FROM generate_series(1, 60) g",
+    "CREATE TYPE t_size AS (width int)",
+    "CREATE TYPE t_box AS (sizes t_size[])",
+    "CREATE TABLE t (id int PRIMARY KEY, n int, doc text, mood t_mood, box t_box, last int)",
+    "INSERT INTO t SELECT g, g % 10, 'row ' || g, 'calm', ROW(ARRAY[ROW(g)::t_size]), g"
+    " FROM generate_series(1, 60) g",
 )
 """The table ``t`` of the lists below."""
 
@@ -97,18 +100,19 @@ TOUCHED = {
         "UPDATE t SET mood = 'quiet' WHERE id = 9",
         "ALTER TYPE t_mood RENAME VALUE 'quiet' TO 'calm'",
     ),
+    "an attribute of a composite type in another": ("ALTER TYPE t_size ADD ATTRIBUTE depth int",),
     "a renamed label": ("ALTER TYPE t_mood RENAME VALUE 'calm' TO 'quiet'",),
     "a key dropped, rows that change, and the key again": (
         "ALTER TABLE t REPLICA IDENTITY FULL",
         "ALTER TABLE t DROP CONSTRAINT t_pkey",
-        "INSERT INTO t VALUES (9, 900, 'twice', 'calm', 9)",
+        "INSERT INTO t (id, n, doc, mood) VALUES (9, 900, 'twice', 'calm')",
         "DELETE FROM t WHERE n = 900",
         "ALTER TABLE t ADD PRIMARY KEY (id)",
         "ALTER TABLE t REPLICA IDENTITY DEFAULT",
     ),
     "tables that swap names": (
         "CREATE TABLE t_new (LIKE t INCLUDING ALL)",
-        "INSERT INTO t_new SELECT id, n + 1, doc, mood, last FROM t",
+        "INSERT INTO t_new SELECT id, n + 1, doc, mood, box, last FROM t",
         "BEGIN; ALTER TABLE t RENAME TO t_old; ALTER TABLE t_new RENAME TO t; COMMIT",
         "UPDATE t SET n = 0 WHERE id = 9",
     ),

@@ -13,7 +13,14 @@ def heap(**facts: Any) -> dict[str, Any]:
 
 def traces(*heaps: dict[str, Any], **facts: Any) -> dict[str, Any]:
     numbered = {str(number): one for number, one in enumerate(heaps)}
-    return {"heaps": numbered, "tree": None, "root": None, "labels": {}, **facts}
+    return {
+        "heaps": numbered,
+        "tree": None,
+        "root": None,
+        "labels": {},
+        "attributes": None,
+        **facts,
+    }
 
 
 BEFORE = traces(heap(), heap(file=4), labels={"5": "100"}, tree=6, root=7)
@@ -34,6 +41,7 @@ SUSPECT = {
     "a partition that is gone": {"heaps": {"0": heap()}},
     "a partition that was away": {"tree": 9},
     "columns of a partitioned table": {"root": 9},
+    "a composite type with other attributes": {"attributes": 9},
     "a label that was written anew": {"labels": {"5": "200"}},
 }
 
