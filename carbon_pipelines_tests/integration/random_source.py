@@ -77,8 +77,8 @@ class RandomSource(Writers):
         by_name: For Debezium, which goes by names. It asks the database what may be NULL whenever
             it comes to read a change, so columns swap names only with those that may be NULL as
             they may. It takes rows of a table that is away for rows of the table with the columns
-            that it knew last, and stops for good where they have more, so a table goes away only
-            in a transaction that has not changed its columns before.
+            that it read last, and stops where they have more, so rows are changed just before the
+            table goes away.
 
     Attributes:
         committed: Counts of what was committed, by kind of statement.
@@ -114,13 +114,7 @@ class RandomSource(Writers):
             for _ in range(chance.randint(1, 2)):
                 self._dml(connection, table, chance)
                 columns = load_columns(connection, table)
-                kind, statements = random_definition(
-                    table,
-                    columns,
-                    chance,
-                    by_name=self._by_name,
-                    may_go=not (self._by_name and kinds),
-                )
+                kind, statements = random_definition(table, columns, chance, by_name=self._by_name)
                 for statement in statements:
                     connection.execute(statement.encode())
                 kinds.append(kind)
@@ -240,15 +234,13 @@ def random_value(column_type: str, chance: random.Random, *, nullable: bool) -> 
 
 
 def random_definition(
-    table: str, columns: Sequence[Column], chance: random.Random, *, by_name: bool, may_go: bool
+    table: str, columns: Sequence[Column], chance: random.Random, *, by_name: bool
 ) -> tuple[str, list[str]]:
-    """A kind of DDL and its statements; without ``may_go`` the table keeps its name."""
+    """A kind of DDL and its statements."""
     extra = [column for column in columns if column[0].startswith("extra")]
     fresh = f"extra_{chance.randint(0, 10**6)}"
     kinds = ["add", "add default", "add not null", "set not null", "rewrite", "away and back"]
     weights = [3.0, 2.0, 1.0, 0.5, 0.5, 0.5]
-    if not may_go:
-        weights[5] = 0.0
     if len(extra) >= _MOST_ADDED:
         weights[:3] = [0.0, 0.0, 0.0]
     if extra:
@@ -277,6 +269,7 @@ def random_definition(
             return kind, [f"{alter} ALTER n TYPE int USING n + 1"]
         case "away and back":
             return kind, [
+                *([f"UPDATE {table} SET n = n WHERE n % 50 = 0"] if by_name else []),
                 f"{alter} RENAME TO {table}_away",
                 f"UPDATE {table}_away SET n = n + 1 WHERE n %% 50 = 0".replace("%%", "%"),
                 f"ALTER TABLE {table}_away RENAME TO {table}",
