@@ -125,7 +125,10 @@ def _rest_credential(lake: LakeEndpoint) -> dict[str, str]:
 
 
 def differences(endpoints: Endpoints, table: TableSpec, *, database: str | None = None) -> int:
-    """How many rows are in one end and not in the other, both ways together."""
+    """How many rows are in one end and not in the other, both ways together.
+
+    Of a history the versions that are still the row count.
+    """
     dsn = endpoints.source_dsn(database or table.database)
     with oracle(endpoints) as engine:
         scan = lake_rows(engine, endpoints, table.identifier)
@@ -146,7 +149,8 @@ def differences(endpoints: Endpoints, table: TableSpec, *, database: str | None 
         rows = relation if _is_partitioned(dsn, relation) else f"ONLY {relation}"
         inner = f"SELECT {query} FROM {rows}".replace("'", "''")
         source = f"SELECT {at_source} FROM postgres_query('source', '{inner}')"
-        lake = f"SELECT {in_lake} FROM {scan}"
+        still = "WHERE carbon_valid_to_lsn IS NULL" if table.is_history else ""
+        lake = f"SELECT {in_lake} FROM {scan} {still}"
         counts = engine.execute(
             f"SELECT (SELECT count(*) FROM (({source}) EXCEPT ALL ({lake}))),"
             f" (SELECT count(*) FROM (({lake}) EXCEPT ALL ({source})))"

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 
 RESERVED_SCHEMAS = frozenset({"carbon", "information_schema", "pg_catalog", "pg_toast"})
 RESERVED_TABLES = frozenset({"carbon_dead_letters"})
+HISTORY_COLUMNS = tuple(
+    f"carbon_valid_{side}{part}" for side in ("from", "to") for part in ("", "_lsn", "_ordinal")
+)
+"""Columns that ``mode: history`` adds in the lake."""
 
 
 class Contradiction(NamedTuple):
@@ -47,6 +51,8 @@ def contradictions(table: "TableSpec") -> Iterator[Contradiction]:
                 yield Contradiction((place, index, "column"), reason)
             if field in declared[:index]:
                 yield Contradiction((place, index), f'repeats column "{field.column}"')
+    if table.is_history:
+        yield from _history_contradictions(table)
     if table.on_rewrite == "park" and "recopies_per_hour" in table.model_fields_set:
         reason = 'counts copies that "on_rewrite: park" never makes; remove one of the two'
         yield Contradiction(("recopies_per_hour",), reason)
@@ -57,6 +63,9 @@ def contradictions(table: "TableSpec") -> Iterator[Contradiction]:
 
 
 def _key_contradictions(table: "TableSpec") -> Iterator[Contradiction]:
+    if table.is_history and not table.key:
+        reason = "a history is that of the rows of a key; name its columns, like [id]"
+        yield Contradiction(("key",), reason)
     if table.mode == "mirror" and not table.key and not table.is_bag:
         reason = (
             "a mirrored table needs its key columns, like [id]; for a table that has none, declare "
@@ -91,7 +100,7 @@ def _bag_contradictions(table: "TableSpec") -> Iterator[Contradiction]:
         )
         yield Contradiction(("identity",), reason)
     if table.mode != "mirror":
-        reason = 'belongs to mode mirror; remove "mode: append" or "identity: full"'
+        reason = f'belongs to mode mirror; remove "mode: {table.mode}" or "identity: full"'
         yield Contradiction(("identity",), reason)
     if table.dead_letters.at_most:
         reason = (
@@ -99,3 +108,35 @@ def _bag_contradictions(table: "TableSpec") -> Iterator[Contradiction]:
             "are of the same row; let it be 0"
         )
         yield Contradiction(("dead_letters", "at_most"), reason)
+
+
+def _history_contradictions(table: "TableSpec") -> Iterator[Contradiction]:
+    """What a table that keeps every version of its rows cannot have."""
+    if table.debezium is not None:
+        reason = (
+            "a connector may send a row again as read, which would be a version that never was; "
+            'let the database have "capture: native", or remove "mode: history"'
+        )
+        yield Contradiction(("mode",), reason)
+    if table.dead_letters.at_most:
+        reason = (
+            "a history cannot go on without an event, which is a version of its row; let it be 0"
+        )
+        yield Contradiction(("dead_letters", "at_most"), reason)
+    for name in ("on_rewrite", "recopies_per_hour"):
+        copies = name == "recopies_per_hour" or table.on_rewrite == "recopy"
+        if copies and name in table.model_fields_set:
+            reason = 'means copies anew, which would drop what "mode: history" keeps; remove it'
+            yield Contradiction((name,), reason)
+    for name, column in table.columns.items():
+        if name in HISTORY_COLUMNS and column.protect != "drop":
+            reason = (
+                f'"{name}" is the name of a column that "mode: history" adds; one of the source '
+                'can only be left out, with "protect: drop"'
+            )
+            yield Contradiction(("columns", name), reason)
+    for place, fields in (("partitioning", table.partitioning), ("sort_order", table.sort_order)):
+        for index, field in enumerate(fields):
+            if field.column in HISTORY_COLUMNS:
+                reason = f'"{field.column}" is no column of the source; name one that is'
+                yield Contradiction((place, index, "column"), reason)

@@ -161,7 +161,8 @@ class TableSpec(Declared):
     ``source_schema`` and ``source_table`` are spelled as in PostgreSQL and may hold any characters;
     ``name`` is the logical name, the same word in the topic's keys, the lake and Dagster.
     ``identity: full`` mirrors a table without a key: PostgreSQL sends whole old rows, and the lake
-    holds each row as many times as the source does. ``freshness`` is the age a reader may count on.
+    holds each row as many times as the source does. ``mode: history`` keeps every version of a row
+    and since when until when it was the row. ``freshness`` is the age a reader may count on.
     ``on_rewrite`` says what answers a DDL that has no effect in place: a copy anew, at most
     ``recopies_per_hour`` times, or somebody's decision.
     """
@@ -172,7 +173,7 @@ class TableSpec(Declared):
     source_table: Name
     key: tuple[Name, ...] = ()
     identity: Literal["full"] | None = None
-    mode: Literal["mirror", "append"] = "mirror"
+    mode: Literal["mirror", "history", "append"] = "mirror"
     partitioning: tuple[PartitionField, ...] = ()
     sort_order: tuple[SortField, ...] = ()
     owner: Team
@@ -199,6 +200,11 @@ class TableSpec(Declared):
     def is_bag(self) -> bool:
         """Whether rows are known by all of their values, and counted."""
         return self.identity == "full"
+
+    @property
+    def is_history(self) -> bool:
+        """Whether every version of a row is kept."""
+        return self.mode == "history"
 
     @property
     def dropped_columns(self) -> frozenset[str]:

@@ -48,6 +48,11 @@ from carbon_pipelines.errors.embedded import (
     StackMissingError,
     StateDamagedError,
 )
+from carbon_pipelines.errors.history import (
+    HistoryColumnError,
+    HistoryKeptError,
+    ModeChangedError,
+)
 from carbon_pipelines.errors.lake import (
     ColumnRoleError,
     CommitConflictError,
@@ -70,7 +75,6 @@ from carbon_pipelines.errors.lake import (
     TableMovedError,
     UnrecordedShapeError,
     UnrepresentableValueError,
-    UnsupportedSchemaChangeError,
     UnsupportedTypeError,
     WrongSourceError,
 )
@@ -99,6 +103,7 @@ from carbon_pipelines.errors.quality import (
 from carbon_pipelines.errors.root import (
     CarbonPipelinesError,
 )
+from carbon_pipelines.errors.schema import LakeColumnsChangedError, UnsupportedSchemaChangeError
 from carbon_pipelines.errors.source import (
     NoFreeSenderError,
     NoFreeSlotError,
@@ -167,15 +172,19 @@ __all__ = [
     "EventTooLargeError",
     "FullIdentityMissingError",
     "GeneratedKeyError",
+    "HistoryColumnError",
+    "HistoryKeptError",
     "KeyMismatchError",
     "KeyMissingError",
     "LakeAuthenticationError",
+    "LakeColumnsChangedError",
     "LakeError",
     "LakeUnavailableError",
     "LakeUnreadableError",
     "LayoutColumnGoneError",
     "MalformedEnvelopeError",
     "MissingPriorValueError",
+    "ModeChangedError",
     "NoConsistentPointError",
     "NoFreeSenderError",
     "NoFreeSlotError",

@@ -98,17 +98,6 @@ class PartitionColumnNewError(LakeError):
         )
 
 
-class UnsupportedSchemaChangeError(LakeError):
-    """A DDL cannot be followed in place."""
-
-    def __init__(self, table: str, change: str, version: int) -> None:
-        self.table, self.change, self.version = table, change, version
-        super().__init__(
-            f"{table}: schema version {version} {change}, which cannot be followed in place. The "
-            f'table stands before it; other tables go on. Run "carbon recopy {table}".'
-        )
-
-
 class UnrecordedShapeError(LakeError):
     """Events from ``position`` on have columns that the DDL history does not describe."""
 

@@ -23,13 +23,17 @@ class TableParkedError(LakeError):
         reason: str,
         stands: str,
         dead_letters: int = 0,
+        keeps_history: bool = False,
     ) -> None:
         self.table, self.since, self.by, self.reason, self.stands = table, since, by, reason, stands
         self.dead_letters = dead_letters
+        copy = f'"carbon recopy {table}"'
+        if keeps_history:
+            copy = 'begin a new history under another "name", for this one is never copied anew'
         super().__init__(
             f"{table} is parked since {since} by {by}: {reason} The table stands at {stands}; "
             "nothing was read and other tables go on. Once the cause is gone, run "
-            f'"carbon release {table}"; to follow the source as it is now, "carbon recopy {table}".'
+            f'"carbon release {table}"; to follow the source as it is now, {copy}.'
         )
 
 

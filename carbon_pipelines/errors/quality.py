@@ -46,11 +46,11 @@ class LakeUnreadableError(QualityError):
 class RepairRefusedError(QualityError):
     """Differences that are not mended key by key."""
 
-    def __init__(self, table: str, reason: str) -> None:
+    def __init__(self, table: str, reason: str, *, remedy: str | None = None) -> None:
         self.table, self.reason = table, reason
         super().__init__(
-            f"{table} cannot be repaired key by key: {reason}. Nothing was changed. Run "
-            f'"carbon recopy {table}".'
+            f"{table} cannot be repaired key by key: {reason}. Nothing was changed. "
+            + (remedy or f'Run "carbon recopy {table}".')
         )
 
 

@@ -93,6 +93,9 @@ CarbonPipelinesError                  (``retryable`` says whether the same call 
 │   ├── WrongSourceError              a table was made from another PostgreSQL
 │   ├── StreamGapError                changes between table and topic are missing
 │   ├── MissingPriorValueError        an unchanged TOAST value has no row to be taken from
+│   ├── HistoryKeptError              a copy anew would drop the history of a table's rows
+│   ├── HistoryColumnError            a source column has the name of one that a history adds
+│   ├── ModeChangedError              a table is declared with another mode than it was written with
 │   ├── SequenceNumberError           a foreign commit set the table's sequence numbers back
 │   ├── CommitConflictError           (retryable) another writer committed first
 │   ├── CommitUnknownError            (retryable) whether a commit landed could not be told

@@ -17,14 +17,17 @@ from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.embedded.endpoints import Endpoints
 from carbon_pipelines.errors import (
     CarbonPipelinesError,
+    HistoryKeptError,
     SourceError,
     SourceTableAwayError,
     StateMissingError,
+    StreamGapError,
     TableNotPublishedError,
 )
 from carbon_pipelines.lake.automatic import ANSWERED, count_recopy
 from carbon_pipelines.lake.connection import load_table
 from carbon_pipelines.lake.first_copy import FirstCopied
+from carbon_pipelines.lake.mode import why_a_copy
 from carbon_pipelines.lake.parking import (
     RESUMABLE,
     Parked,
@@ -68,6 +71,8 @@ class Answer:
             if isinstance(error, SourceTableAwayError):
                 self._refuse_away()
                 raise error
+            if self.table.is_history and isinstance(error, (*ANSWERED, StreamGapError)):
+                raise HistoryKeptError(self.table.label, why_a_copy(error)) from error
             if self.table.on_rewrite == "park" or not isinstance(error, ANSWERED):
                 raise error
             present = load_table(self.catalog, self.table.identifier)

@@ -17,6 +17,7 @@ from pyiceberg.table import Table
 
 from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.errors import (
+    LakeColumnsChangedError,
     LakeError,
     PartitionTruncatedError,
     RecopyLimitError,
@@ -38,6 +39,7 @@ ANSWERED = (
     UnrecordedShapeError,
     PartitionTruncatedError,
     UnkeyedChangeError,
+    LakeColumnsChangedError,
 )
 """Errors that a copy anew answers: the source is well and the table's rows cannot be followed."""
 

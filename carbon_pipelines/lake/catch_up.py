@@ -146,7 +146,9 @@ class CatchUp:
             position = max(base.position, last or base.position)
             return base.moved_to(position, next_offset, follower.version, follower.ddl_offset)
 
-        merge = Merge(self._catalog, spec, branch=self._branch, hooks=self._hooks)
+        merge = Merge(
+            self._catalog, spec, branch=self._branch, hooks=self._hooks, present=follower.present
+        )
         if not (broken or base.dead_letters):
             after = moved(part.last, part.next_offset)
             if part.batch is None:

@@ -36,7 +36,8 @@ class ChangeBatch:
     """Change events of one table in topic order; every array has one entry an event.
 
     ``after`` holds envelope values (text, numbers, lists), not yet decoded; so does ``before``, of
-    the key columns alone, or of all where rows are known by all of their values.
+    the key columns alone, or of all where rows are known by all of their values. ``committed_ms``
+    is when the transaction was committed, in milliseconds from 1970; null where nothing says so.
     """
 
     operation: np.ndarray
@@ -45,6 +46,7 @@ class ChangeBatch:
     xid: np.ndarray
     offset: np.ndarray
     schema_version: np.ndarray
+    committed_ms: pa.Array
     unchanged: pa.Array
     before: pa.Table
     after: pa.Table
@@ -65,6 +67,7 @@ class ChangeBatch:
             self.xid[keep],
             self.offset[keep],
             self.schema_version[keep],
+            self.committed_ms.filter(mask),
             self.unchanged.filter(mask),
             _filtered(self.before, mask),
             _filtered(self.after, mask),
@@ -80,6 +83,7 @@ class ChangeBatch:
             self.xid[start:stop],
             self.offset[start:stop],
             self.schema_version[start:stop],
+            self.committed_ms.slice(start, length),
             self.unchanged.slice(start, length),
             self.before.slice(start, length),
             self.after.slice(start, length),
@@ -97,6 +101,7 @@ def concat_batches(batches: Sequence[ChangeBatch]) -> ChangeBatch:
         np.concatenate([b.xid for b in batches]),
         np.concatenate([b.offset for b in batches]),
         np.concatenate([b.schema_version for b in batches]),
+        pa.concat_arrays([b.committed_ms for b in batches]),
         pa.concat_arrays([b.unchanged for b in batches]),
         pa.concat_tables([b.before for b in batches], promote_options="default"),
         pa.concat_tables([b.after for b in batches], promote_options="default"),
@@ -139,6 +144,7 @@ class EnvelopeReader:
                 pa.field("after", self._after),
                 pa.field("source", self._source),
                 pa.field("op", pa.string()),
+                pa.field("ts_ms", pa.int64()),
             ]
         )
 
@@ -226,6 +232,7 @@ class EnvelopeReader:
             required[0].to_numpy(zero_copy_only=False),
             offsets,
             required[3].to_numpy(zero_copy_only=False),
+            table.column("ts_ms").combine_chunks(),
             source.field(4),
             pa.Table.from_arrays(before.flatten(), names=[f.name for f in self._before]),
             pa.Table.from_arrays(after.flatten(), names=[f.name for f in self._after]),

@@ -5,8 +5,9 @@ can be mirrored at all. What does not: which ranges, and what becomes of the fil
 (``first_copy.py``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pyarrow as pa
 from pyiceberg.manifest import DataFile
 
@@ -25,7 +26,11 @@ from carbon_pipelines.source.relation import SourceRelation
 
 
 class RangeReader:
-    """Copies ranges of one table as one source snapshot saw it; may be used by several threads."""
+    """Copies ranges of one table as one source snapshot saw it; may be used by several threads.
+
+    Args:
+        constants: Arrays of the one value that each row has in a column of the lake's own.
+    """
 
     def __init__(
         self,
@@ -34,7 +39,10 @@ class RangeReader:
         relation: SourceRelation,
         heaps: Sequence[Heap],
         table: TableSpec,
+        *,
+        constants: Mapping[str, pa.Array] | None = None,
     ) -> None:
+        self._constants = constants or {}
         self._dsn, self._snapshot_id = dsn, snapshot_id
         self._heaps = {heap.oid: heap.relation for heap in heaps}
         columns = captured_columns(relation, table)
@@ -59,7 +67,8 @@ class RangeReader:
             for batch in read_range(
                 self._dsn, self._snapshot_id, heap, self._names, pages, self._direct
             ):
-                writer.write(_complete(decode_text_batch(batch, targets), schema))
+                rows = _complete(decode_text_batch(batch, targets), schema, self._constants)
+                writer.write(rows)
         return writer.close(), writer.rows
 
 
@@ -74,17 +83,23 @@ def check_identity(relation: SourceRelation, table: TableSpec) -> None:
     identity = relation.replica_identity
     if table.is_bag and identity != "f":
         raise FullIdentityMissingError(relation.label, replica_identity=IDENTITIES[identity])
-    if table.mode == "mirror" and not relation.identity_columns and identity != "f":
+    if table.mode != "append" and not relation.identity_columns and identity != "f":
         raise KeyMissingError(relation.label, replica_identity=IDENTITIES[identity])
     check_roles(relation, table)
 
 
-def _complete(batch: pa.RecordBatch, schema: pa.Schema) -> pa.Table:
-    """The batch in the table's column order, columns that the source has no more as NULLs."""
+def _complete(
+    batch: pa.RecordBatch, schema: pa.Schema, constants: Mapping[str, pa.Array]
+) -> pa.Table:
+    """The batch in the table's column order, columns that the source has not as their constants.
+
+    Those without one are NULL.
+    """
+    every = pa.array(np.zeros(batch.num_rows, dtype=np.int64))
     arrays = [
         batch.column(field.name)
         if field.name in batch.schema.names
-        else pa.nulls(batch.num_rows, field.type)
+        else constants.get(field.name, pa.nulls(1, field.type)).take(every)
         for field in schema
     ]
     return pa.Table.from_arrays(arrays, names=schema.names)

@@ -17,15 +17,21 @@ from pyiceberg.types import IcebergType, ListType, NestedField
 
 from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.errors import (
+    LakeColumnsChangedError,
     LayoutColumnGoneError,
     ProtectedColumnMissingError,
     UnsupportedTypeError,
 )
+from carbon_pipelines.lake.history_columns import check_names, history_fields, identifying
 from carbon_pipelines.lake.types import arrow_type, iceberg_type
 from carbon_pipelines.source.relation import SourceColumn, SourceRelation
 
 SOURCE_COLUMNS = "carbon.source-columns"
 """Table property: JSON object of attnum (text) to Iceberg field id."""
+FOLLOWED = "carbon.schema-followed"
+"""Table property: JSON list of the schema versions that the columns were followed from and to."""
+MODE = "carbon.mode"
+"""Table property: the declared mode that the rows were written with; older tables have none."""
 COMMENT = "comment"
 """Table property that engines show as the table's comment: the source's."""
 
@@ -35,9 +41,33 @@ def load_source_columns(table: Table) -> dict[str, int]:
     return json.loads(table.properties[SOURCE_COLUMNS])
 
 
+def followed_version(table: Table, version: int) -> int:
+    """The schema version whose columns the table has, for rows that stand at ``version``.
+
+    It is a later one if columns were followed and no merge has moved the rows since. A version from
+    before those that were followed is none of their history.
+    """
+    first, last = json.loads(table.properties.get(FOLLOWED, f"[{version}, {version}]"))
+    return last if first <= version < last else version
+
+
 def captured_columns(relation: SourceRelation, table: TableSpec) -> tuple[SourceColumn, ...]:
     """The relation's columns without those that the declaration drops."""
     return tuple(c for c in relation.columns if c.name not in table.dropped_columns)
+
+
+def check_columns(table: Table, present: SourceRelation, spec: TableSpec) -> None:
+    """Events are merged by name, so the table has to call its columns as ``present`` does.
+
+    Raises:
+        LakeColumnsChangedError: Names the first column that it does not have as followed.
+    """
+    known = load_source_columns(table)
+    names = {field.field_id: field.name for field in table.schema().fields}
+    for column in captured_columns(present, spec):
+        found = names.get(known.get(str(column.attnum), -1))
+        if found != column.name:
+            raise LakeColumnsChangedError(spec.label, column.name, found, present.version)
 
 
 def check_protected(relation: SourceRelation, table: TableSpec) -> None:
@@ -84,10 +114,12 @@ def plan_schema(relation: SourceRelation, table: TableSpec) -> Schema:
     """The Iceberg schema of a new table; key columns are required and identifier fields.
 
     Raises:
-        ProtectedColumnMissingError, UnsupportedTypeError: Nothing may be copied.
+        HistoryColumnError, ProtectedColumnMissingError, UnsupportedTypeError: Nothing may be
+            copied.
     """
     check_protected(relation, table)
     columns = captured_columns(relation, table)
+    check_names({column.name for column in columns}, table)
     fields = [
         NestedField(
             number,
@@ -98,8 +130,10 @@ def plan_schema(relation: SourceRelation, table: TableSpec) -> Schema:
         )
         for number, column in enumerate(columns, start=1)
     ]
+    if table.is_history:
+        fields += history_fields(2 * len(columns) + 1)
     ids = {field.name: field.field_id for field in fields}
-    return Schema(*fields, identifier_field_ids=[ids[name] for name in table.key])
+    return Schema(*fields, identifier_field_ids=[ids[name] for name in identifying(table)])
 
 
 def with_element_ids(kind: IcebergType, element_id: int) -> IcebergType:
@@ -116,10 +150,11 @@ def plan_renewed_schema(table: Table, relation: SourceRelation, spec: TableSpec)
     gets a new id, so that no reader takes old values for new ones.
 
     Raises:
-        ProtectedColumnMissingError, LayoutColumnGoneError, UnsupportedTypeError: Nothing may be
-            copied.
+        HistoryColumnError, ProtectedColumnMissingError, LayoutColumnGoneError,
+            UnsupportedTypeError: Nothing may be copied.
     """
     check_protected(relation, spec)
+    check_names({column.name for column in captured_columns(relation, spec)}, spec)
     known = load_source_columns(table) if SOURCE_COLUMNS in table.properties else {}
     old = {field.field_id: field for field in table.schema().fields}
     next_id = table.metadata.last_column_id + 1
@@ -149,15 +184,26 @@ def plan_renewed_schema(table: Table, relation: SourceRelation, spec: TableSpec)
             )
         )
         next_id += 2
+    if spec.is_history:
+        there = {field.name: field for i, field in old.items() if i not in known.values()}
+        fields += [there.get(field.name, field) for field in history_fields(next_id)]
     ids = {field.name: field.field_id for field in fields}
     check_layout(table, ids.values(), spec)
-    return Schema(*fields, identifier_field_ids=[ids[name] for name in spec.key])
+    return Schema(*fields, identifier_field_ids=[ids[name] for name in identifying(spec)])
+
+
+def table_properties(relation: SourceRelation, schema: Schema, table: TableSpec) -> dict[str, str]:
+    """The table properties that say what a table holds: columns of which source, and which rows."""
+    return {MODE: table.mode, **source_properties(relation, schema)}
 
 
 def source_properties(relation: SourceRelation, schema: Schema) -> dict[str, str]:
     """The table properties that say what a schema made by ``plan_schema`` was made of."""
-    columns = {SOURCE_COLUMNS: source_columns_property(relation, schema)}
-    return columns if relation.comment is None else {**columns, COMMENT: relation.comment}
+    properties = {
+        SOURCE_COLUMNS: source_columns_property(relation, schema),
+        FOLLOWED: json.dumps([relation.version, relation.version]),
+    }
+    return properties if relation.comment is None else {**properties, COMMENT: relation.comment}
 
 
 def source_columns_property(relation: SourceRelation, schema: Schema) -> str:

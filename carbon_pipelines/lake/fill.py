@@ -21,13 +21,11 @@ from pyiceberg.table import Table
 
 from carbon_pipelines.lake.codec import decode_column
 from carbon_pipelines.lake.delete_file import read_positions
-from carbon_pipelines.lake.evolution import arrow_schema
+from carbon_pipelines.lake.file_rows import as_columns
 from carbon_pipelines.lake.partitions import PartitionedWriter, file_target
 from carbon_pipelines.lake.row_delta import FileChanges
 from carbon_pipelines.lake.table_files import LiveFile, TableFiles, load_table_files
 from carbon_pipelines.lake.types import arrow_type
-
-_FIELD_ID = b"PARQUET:field_id"
 
 
 def fill_files(table: Table, schema: Schema, constants: Mapping[str, str]) -> FileChanges:
@@ -55,7 +53,6 @@ class _Rewriter:
     ) -> None:
         self._table, self._files, self._schema = table, files, schema
         self._target = file_target(table, schema)
-        self._arrow = arrow_schema(schema)
         self._constants = {
             name: decode_column(pa.array([text]), arrow_type(schema.find_type(name)), column=name)
             for name, text in constants.items()
@@ -84,38 +81,5 @@ class _Rewriter:
                 keep = np.ones(read.num_rows, dtype=bool)
                 keep[inside] = False
                 first += read.num_rows
-                rows = self._complete(read)
+                rows = as_columns(read, self._schema, self._constants)
                 yield rows if keep.all() else rows.filter(pa.array(keep))
-
-    def _complete(self, read: pa.Table) -> pa.Table:
-        """The rows under the new schema; columns are known by their ids, else by their names."""
-        ids = {
-            int(field.metadata[_FIELD_ID]): number
-            for number, field in enumerate(read.schema)
-            if field.metadata and _FIELD_ID in field.metadata
-        }
-        columns: list[pa.ChunkedArray] = []
-        for field, kind in zip(self._schema.fields, self._arrow, strict=True):
-            number = ids.get(field.field_id, -1) if ids else read.schema.get_field_index(field.name)
-            constant = self._constants.get(field.name)
-            if number >= 0:
-                columns.append(_cast(read.column(number), kind.type))
-            elif constant is None:
-                columns.append(pa.chunked_array([pa.nulls(read.num_rows, kind.type)]))
-            else:
-                repeated = constant.take(pa.array(np.zeros(read.num_rows, dtype=np.int64)))
-                columns.append(pa.chunked_array([repeated]))
-        return pa.Table.from_arrays(columns, schema=self._arrow)
-
-
-def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    if column.type == kind:
-        return column
-    if isinstance(kind, pa.BaseExtensionType):
-        storage = [
-            chunk.storage if isinstance(chunk, pa.ExtensionArray) else chunk
-            for chunk in column.chunks
-        ]
-        chunks = [pa.ExtensionArray.from_storage(kind, s.cast(kind.storage_type)) for s in storage]
-        return pa.chunked_array(chunks, type=kind)
-    return column.cast(kind)

@@ -44,7 +44,9 @@ from carbon_pipelines.lake.catch_up import CatchUp
 from carbon_pipelines.lake.connection import lake_errors, load_table
 from carbon_pipelines.lake.copy_range import RangeReader, check_identity
 from carbon_pipelines.lake.copy_start import CopyStart, begin, can_resume
+from carbon_pipelines.lake.history_columns import copied_at
 from carbon_pipelines.lake.layout import Layout, stage_layout
+from carbon_pipelines.lake.mode import check_replaceable
 from carbon_pipelines.lake.partitions import file_target
 from carbon_pipelines.lake.staging import (
     BRANCH,
@@ -64,7 +66,11 @@ from carbon_pipelines.source.connection import load_identity, session
 from carbon_pipelines.source.copy import ExportedSnapshot, load_relation_as_of
 from carbon_pipelines.source.leaves import load_heaps_as_of, plan_heap_ranges
 from carbon_pipelines.source.relation import SourceRelation
-from carbon_pipelines.source.visibility import emit_marker, wait_until_older_transactions_ended
+from carbon_pipelines.source.visibility import (
+    emit_marker,
+    load_moment,
+    wait_until_older_transactions_ended,
+)
 from carbon_pipelines.stream.drain import wait_captured
 from carbon_pipelines.stream.progress import Progress, load_progress
 from carbon_pipelines.stream.resume import check_same_source
@@ -124,10 +130,13 @@ class FirstCopy:
         """Copy and publish; begins again where the source was rewritten meanwhile.
 
         Raises:
+            HistoryKeptError: The rows that the copy would replace are a history.
             SourceError: The table cannot be captured as declared, or is not published yet.
             RelationRewrittenError: The source was rewritten again and again (retryable).
             CommitConflictError: Another process copies or writes the same table (retryable).
         """
+        kept = load_table(self._catalog, self._spec.identifier)
+        check_replaceable(kept, self._spec, "it was to be copied anew")
         for _ in range(ATTEMPTS_WHEN_REWRITTEN - 1):
             try:
                 return self._copy()
@@ -148,6 +157,7 @@ class FirstCopy:
             identity = load_identity(connection)
             check_same_source(self._database.name, stream, identity)
             topic = load_topic_state(self._endpoints.stream_bootstrap, topic_of(self._spec))
+            began = load_moment(connection)
             wait_until_older_transactions_ended(connection)
             with ExportedSnapshot(self._dsn) as snapshot:
                 marker_lsn = emit_marker(connection, b"first copy")
@@ -160,7 +170,8 @@ class FirstCopy:
                 start = CopyStart(stream, topic, identity, relation, heaps, edge)
                 table, layout = self._prepare_table(relation)
                 table, staged = self._start(table, layout.schema.schema_id, start)
-                reader = RangeReader(*as_of, relation, heaps, self._spec)
+                constants = copied_at(began) if self._spec.is_history else {}
+                reader = RangeReader(*as_of, relation, heaps, self._spec, constants=constants)
                 table, staged = self._copy_ranges(table, staged, reader, layout)
         self._captured(marker_lsn)
         return self._publish(table, staged, layout)

@@ -20,6 +20,11 @@ _APPEND = (
     'were appended would go, so it is not made unasked: run "carbon recopy {table}" if that is '
     "right."
 )
+_HISTORY = (
+    "What happened in it is in no version of a row, so nothing may be merged behind it: run "
+    '"carbon sync {table}", which parks the table and says what can be done.'
+)
+_REMEDIES = {"mirror": _MIRROR, "append": _APPEND, "history": _HISTORY}
 
 
 def check_generation(table: TableSpec, bootstrap: str, progress: TableProgress) -> None:
@@ -40,7 +45,7 @@ def check_generation(table: TableSpec, bootstrap: str, progress: TableProgress) 
     if capture.system_identifier != progress.system_identifier:
         raise WrongSourceError(table.label, progress.system_identifier, capture.system_identifier)
     if capture.generation != progress.generation:
-        remedy = _MIRROR if table.mode == "mirror" else _APPEND
+        remedy = _REMEDIES[table.mode]
         raise StreamGapError(
             table.label,
             held=progress.generation,

@@ -3,7 +3,8 @@
 What belongs here: the search, event by event, and only on the way of an error. What does not: what
 becomes of these events (``set_aside.py``) and the merge of the others (``merge.py``).
 
-Only what would be in the lake is judged: of each row, its last event in the batch. If that one is
+Only what would be in the lake is judged: of each row, its last event in the batch, or the last of
+each transaction where every version is kept. If that one is
 refused, the one before it becomes the last, and is judged in turn. So the search ends with a batch
 that merges, and never refuses an event that a later one of its row has made irrelevant.
 """
@@ -23,6 +24,8 @@ from carbon_pipelines.lake.codec import decode_column
 from carbon_pipelines.lake.evolution import arrow_schema
 from carbon_pipelines.lake.fold import fold_batch, fold_inserts
 from carbon_pipelines.lake.halving import failures, undecodable
+from carbon_pipelines.lake.history import fold_history
+from carbon_pipelines.lake.history_merge import open_versions
 from carbon_pipelines.lake.lacking import Key, Lacking, TypedKeys, follow, moved_by
 from carbon_pipelines.lake.lookup import RowLookup
 from carbon_pipelines.lake.new_rows import NewRows
@@ -129,13 +132,18 @@ class Judge:
         """Index of an event -> why the row that it leaves cannot be held."""
         if self._spec.is_bag:
             return self._refused_rows(batch, most)
-        fold = fold_batch(batch, keys.before, keys.after) if keys.after else fold_inserts(batch)
+        files = load_table_files(self._snapshot, self._table.io)
+        if self._spec.is_history:
+            history = fold_history(batch, keys.before, keys.after)
+            fold, old_keys = history.values, history.keys
+            lookup = open_versions(files, self._table, self._spec)
+        else:
+            fold = fold_batch(batch, keys.before, keys.after) if keys.after else fold_inserts(batch)
+            old_keys = fold.keys if fold.truncated_at < 0 else None
+            lookup = RowLookup(files, self._table.schema(), self._spec.key, self._table.io)
         if not len(fold.upserts):
             return {}
-        files = load_table_files(self._snapshot, self._table.io)
-        lookup = RowLookup(files, self._table.schema(), self._spec.key, self._table.io)
-        with_old = fold.keys is not None and fold.filled and fold.truncated_at < 0
-        found = lookup.find(fold.keys) if with_old and fold.keys is not None else []
+        found = lookup.find(old_keys) if fold.filled and old_keys is not None else []
         rows = NewRows(batch, fold, self._schema, self._spec, lookup, found)
         refused = rows.refused(most) or self._outside_partitions(rows.unsorted(), most)
         return {int(fold.upserts[row]): error for row, error in refused.items()}

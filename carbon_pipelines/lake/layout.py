@@ -28,7 +28,7 @@ from pyiceberg.table.update import (
 from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.errors import LayoutColumnGoneError, PartitionColumnNewError
 from carbon_pipelines.lake.commit import commit_updates, same_columns
-from carbon_pipelines.lake.evolution import plan_renewed_schema, source_properties
+from carbon_pipelines.lake.evolution import plan_renewed_schema, table_properties
 from carbon_pipelines.lake.partitions import partition_spec, sort_order
 from carbon_pipelines.source.relation import SourceRelation
 
@@ -88,7 +88,7 @@ def stage_layout(
         table = commit_updates(table, (updates, (*same_columns(table), same_partitions)))
     schema = next(s for s in table.schemas().values() if s.fields == schema.fields)
     spec = next(s for s in table.specs().values() if s.fields == wanted.fields)
-    return table, Layout(schema, spec, order, source_properties(relation, schema))
+    return table, Layout(schema, spec, order, table_properties(relation, schema, declared))
 
 
 def plan_renewed_spec(table: Table, declared: PartitionSpec) -> PartitionSpec:

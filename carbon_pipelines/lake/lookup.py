@@ -11,6 +11,7 @@ read, and only of row groups whose statistics allow a match.
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -35,7 +36,7 @@ _FIELD_ID = b"PARQUET:field_id"
 class FoundRows:
     """Live rows of one data file that carry a changed key.
 
-    ``positions`` is sorted; ``keys[i]`` is the number of the key at ``positions[i]``.
+    ``positions`` is sorted; ``keys[i]`` is the number of the key at ``positions[i]``, -1 for none.
     ``own_gone`` are positions that the delete files of this data file alone (``own_deletes``) name
     already, ``shared_gone`` those that delete files of several data files name.
     """
@@ -57,31 +58,59 @@ class _KeyRows:
     data: LiveFile
     first_row: int
     columns: Sequence[pa.Array]
+    counts: np.ndarray | None
+    """Which rows do, if not all."""
 
     def __len__(self) -> int:
         return len(self.columns[0])
 
 
 class RowLookup:
-    """Looks keys up in the files of one snapshot."""
+    """Looks keys up in the files of one snapshot.
 
-    def __init__(self, files: TableFiles, schema: Schema, key: Sequence[str], io: FileIO) -> None:
+    Args:
+        null_in: A column; only rows that have NULL there count, and what has none is not read.
+    """
+
+    def __init__(
+        self,
+        files: TableFiles,
+        schema: Schema,
+        key: Sequence[str],
+        io: FileIO,
+        *,
+        null_in: str | None = None,
+    ) -> None:
         self._files, self._schema, self._key, self._io = files, schema, tuple(key), io
         fields = [schema.find_field(name) for name in key]
         self._key_ids = [field.field_id for field in fields]
         self._key_types = [storage_type(arrow_type(field.field_type)) for field in fields]
+        self._null_ids = [schema.find_field(null_in).field_id] if null_in is not None else []
+        self._null_pruners = [
+            BoundsPruner(pa.nulls(1, pa.int64()), field_id, schema) for field_id in self._null_ids
+        ]
 
     def find(self, keys: KeySet) -> list[FoundRows]:
         """Every live row that carries one of ``keys``, by data file."""
+        return self._find(keys, [BoundsPruner(keys.columns[0], self._key_ids[0], self._schema)])
+
+    def find_every(self, keys: KeySet) -> list[FoundRows]:
+        """Every live row, by data file; those that carry one of ``keys`` have its number."""
+        return self._find(keys, [], least=-1)
+
+    def _find(
+        self, keys: KeySet, pruners: Sequence[BoundsPruner], *, least: int = 0
+    ) -> list[FoundRows]:
+        """Live rows whose key has a number of at least ``least``."""
         matcher = KeyMatcher(keys)
-        pruner = BoundsPruner(keys.columns[0], self._key_ids[0], self._schema)
-        candidates = [data for data in self._files.data if pruner.may_hold(data)]
+        every = [*pruners, *self._null_pruners]
+        candidates = [data for data in self._files.data if all(p.may_hold(data) for p in every)]
         hits: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
-        for group in _grouped(self._read_keys(candidates, pruner)):
+        for group in _grouped(self._read_keys(candidates, pruners)):
             columns = [
                 pa.concat_arrays([rows.columns[i] for rows in group]) for i in range(len(self._key))
             ]
-            _collect(group, matcher.match(columns), hits)
+            _collect(group, matcher.match(columns), hits, least)
         by_path = {data.file.file_path: data for data in candidates}
         found = [
             live_rows(
@@ -119,31 +148,37 @@ class RowLookup:
         return pa.concat_arrays(parts)
 
     def _read_keys(
-        self, candidates: Sequence[LiveFile], pruner: BoundsPruner
+        self, candidates: Sequence[LiveFile], pruners: Sequence[BoundsPruner]
     ) -> Iterator[_KeyRows]:
         with ThreadPoolExecutor(PARALLEL_FILES) as pool:
             for start in range(0, len(candidates), PARALLEL_FILES):
                 several = candidates[start : start + PARALLEL_FILES]
-                for rows in pool.map(lambda data: self._read_file(data, pruner), several):
+                for rows in pool.map(partial(self._read_file, pruners=pruners), several):
                     yield from rows
 
-    def _read_file(self, data: LiveFile, pruner: BoundsPruner) -> list[_KeyRows]:
+    def _read_file(self, data: LiveFile, pruners: Sequence[BoundsPruner]) -> list[_KeyRows]:
         with self._io.new_input(data.file.file_path).open() as stream:
             parquet = pq.ParquetFile(stream, pre_buffer=True)
             names = column_names(parquet.schema_arrow, self._schema, self._key_ids)
+            nulls = column_names(parquet.schema_arrow, self._schema, self._null_ids)
+            nulls = [name for name in nulls if name is not None]
             if None in names:
                 return []
-            groups = list(pruner.row_groups(parquet.metadata, str(names[0])))
+            looked_at = [(pruner, str(names[0])) for pruner in pruners]
+            looked_at += zip(self._null_pruners, nulls, strict=False)
             result: list[_KeyRows] = []
-            for run in _runs(groups):
+            for run in _runs(_groups(parquet.metadata, looked_at)):
                 table = parquet.read_row_groups(
-                    [g for g, _ in run], columns=names, use_threads=False
+                    [g for g, _ in run], columns=[*names, *nulls], use_threads=False
                 )
                 arrays = [
                     storage(table.column(name).combine_chunks()).cast(kind)
                     for name, kind in zip(names, self._key_types, strict=True)
                 ]
-                result.append(_KeyRows(data, run[0][1], arrays))
+                counts = None
+                for name in nulls:
+                    counts = table.column(name).is_null().to_numpy()
+                result.append(_KeyRows(data, run[0][1], arrays, counts))
             return result
 
 
@@ -199,15 +234,31 @@ def _collect(
     group: Sequence[_KeyRows],
     numbers: np.ndarray,
     hits: dict[str, list[tuple[np.ndarray, np.ndarray]]],
+    least: int,
 ) -> None:
     start = 0
     for part in group:
         mine = numbers[start : start + len(part)]
-        rows = np.flatnonzero(mine >= 0)
+        wanted = mine >= least
+        rows = np.flatnonzero(wanted if part.counts is None else wanted & part.counts)
         if len(rows):
             path = part.data.file.file_path
             hits.setdefault(path, []).append((rows + part.first_row, mine[rows]))
         start += len(part)
+
+
+def _groups(
+    footer: pq.FileMetaData, pruners: Sequence[tuple[BoundsPruner, str]]
+) -> list[tuple[int, int]]:
+    """(row group, its first row) of those that no pruner excludes by the column it looks at."""
+    groups, first = list[tuple[int, int]](), 0
+    for group in range(footer.num_row_groups):
+        groups.append((group, first))
+        first += footer.row_group(group).num_rows
+    for pruner, name in pruners:
+        kept = set(pruner.row_groups(footer, name))
+        groups = [one for one in groups if one in kept]
+    return groups
 
 
 def _runs(groups: Sequence[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:

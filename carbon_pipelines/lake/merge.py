@@ -36,14 +36,18 @@ from carbon_pipelines.lake.commit import commit_files, discard_files
 from carbon_pipelines.lake.connection import lake_errors, load_table
 from carbon_pipelines.lake.delete_file import count_rows
 from carbon_pipelines.lake.deltas import DeletePlan, plan_deletes, write_deletes
-from carbon_pipelines.lake.evolution import arrow_schema
+from carbon_pipelines.lake.evolution import arrow_schema, check_columns
 from carbon_pipelines.lake.fold import Fold, fold_batch, fold_inserts
+from carbon_pipelines.lake.history import HistoryFold, fold_history
+from carbon_pipelines.lake.history_merge import write_history
 from carbon_pipelines.lake.lookup import FoundRows, RowLookup
+from carbon_pipelines.lake.mode import check_mode
 from carbon_pipelines.lake.new_rows import NewRows, sort_rows
 from carbon_pipelines.lake.partitions import PartitionedWriter, file_target
 from carbon_pipelines.lake.row_delta import FileChanges
 from carbon_pipelines.lake.state import TableProgress, load_progress
 from carbon_pipelines.lake.table_files import TableFiles, load_table_files
+from carbon_pipelines.source.relation import SourceRelation
 from carbon_pipelines.stream.topics import topic_of
 
 COMMIT_ATTEMPTS = 8
@@ -78,6 +82,7 @@ class Merge:
 
     Args:
         branch: ``main``, or the hidden branch of a first copy that is not published yet.
+        present: The relation under whose columns batches were read.
     """
 
     def __init__(
@@ -87,9 +92,10 @@ class Merge:
         *,
         branch: str = MAIN_BRANCH,
         hooks: MergeHooks | None = None,
+        present: SourceRelation | None = None,
     ) -> None:
         self._catalog, self._spec, self._branch = catalog, table, branch
-        self._hooks = hooks or MergeHooks()
+        self._hooks, self._present = hooks or MergeHooks(), present
 
     def apply(
         self,
@@ -105,13 +111,17 @@ class Merge:
         Raises:
             CommitConflictError: Another process made progress, or won too many times (retryable).
             CommitUnknownError: The answer to the commit was lost (retryable).
+            LakeColumnsChangedError: The table's columns are not those that the batch has.
+            ModeChangedError: The rows were written with another mode than the declared one.
             MissingPriorValueError: An unchanged value has no row to be taken from.
             RowsMissingError: Rows of a table without a key are not there to be removed.
         """
-        fold: Fold | BagFold | None = None
+        fold: Fold | BagFold | HistoryFold | None = None
         properties = {**after.to_properties(), **(notes or {})}
         for _ in range(COMMIT_ATTEMPTS):
             table = self._load(base)
+            if self._present is not None:
+                check_columns(table, self._present, self._spec)
             schema = arrow_schema(table.schema())
             if fold is None:
                 fold = self._fold(batch, schema)
@@ -150,19 +160,21 @@ class Merge:
         table = load_table(self._catalog, self._spec.identifier)
         if table is None:
             raise StateMissingError(self._spec.label)
+        if self._branch == MAIN_BRANCH:
+            check_mode(table, self._spec)
         found = load_progress(table.metadata, self._spec.label, self._branch)
         if found != base:
             raise CommitConflictError(self._spec.label, 1)
         return table
 
-    def _fold(self, batch: ChangeBatch, schema: pa.Schema) -> Fold | BagFold:
+    def _fold(self, batch: ChangeBatch, schema: pa.Schema) -> Fold | BagFold | HistoryFold:
         if self._spec.is_bag:
             return fold_bag(batch, schema)
         if not self._spec.key:
             return fold_inserts(batch)
         before = [self._typed_key(batch.before, name, schema) for name in self._spec.key]
         after = [self._typed_key(batch.after, name, schema) for name in self._spec.key]
-        return fold_batch(batch, before, after)
+        return (fold_history if self._spec.is_history else fold_batch)(batch, before, after)
 
     def _typed_key(self, columns: pa.Table, name: str, schema: pa.Schema) -> pa.Array:
         values = columns.column(name).combine_chunks()
@@ -189,23 +201,32 @@ class _Plan:
             return self._deletes.deleted_rows
         return count_rows(self._snapshot, self._table.io)
 
-    def write(self, batch: ChangeBatch, fold: Fold | BagFold, schema: pa.Schema) -> None:
+    def write(
+        self, batch: ChangeBatch, fold: Fold | BagFold | HistoryFold, schema: pa.Schema
+    ) -> None:
         """Find the old rows, then write new rows and delete files; refers to nothing yet."""
         self._hooks.before_write()
-        self._truncated = fold.truncated_at >= 0
-        if isinstance(fold, BagFold):
-            rows = self._plan_bag(batch, fold)
+        if isinstance(fold, HistoryFold):
+            written = write_history(self._table, self._spec, self._files, batch, fold)
+            self._data, self._deletes = written.data, written.deletes
+            self.upserted_rows = written.rows
         else:
-            rows = self._plan_keys(batch, fold, schema)
+            self._truncated = fold.truncated_at >= 0
+            if isinstance(fold, BagFold):
+                self._write_rows(self._plan_bag(batch, fold))
+            else:
+                self._write_rows(self._plan_keys(batch, fold, schema))
+        self._delete_files = write_deletes(
+            self._deletes, self._table.io, self._table.location_provider()
+        )
+        self._hooks.after_write()
+
+    def _write_rows(self, rows: pa.Table) -> None:
         if rows.num_rows:
             writer = PartitionedWriter(file_target(self._table))
             writer.write(rows)
             self._data = writer.close()
             self.upserted_rows = rows.num_rows
-        self._delete_files = write_deletes(
-            self._deletes, self._table.io, self._table.location_provider()
-        )
-        self._hooks.after_write()
 
     def _plan_keys(self, batch: ChangeBatch, fold: Fold, schema: pa.Schema) -> pa.Table:
         """Plan the deletes of old rows; the new rows."""

@@ -32,6 +32,9 @@ from carbon_pipelines.errors import (
     TABLE_REFUSALS,
     CarbonPipelinesError,
     CommitConflictError,
+    HistoryColumnError,
+    HistoryKeptError,
+    LakeColumnsChangedError,
     LayoutColumnGoneError,
     MalformedEnvelopeError,
     MissingPriorValueError,
@@ -75,6 +78,9 @@ PARKING_ERRORS = (
     PartitionTruncatedError,
     ProtectedColumnMissingError,
     RecopyLimitError,
+    HistoryKeptError,
+    HistoryColumnError,
+    LakeColumnsChangedError,
     LayoutColumnGoneError,
     SourceTableReplacedError,
     OffsetGapError,
@@ -180,6 +186,7 @@ def parked_error(table: Table, spec: TableSpec, parked: Parked) -> TableParkedEr
         reason=parked.reason,
         stands=parked.stands,
         dead_letters=len(progress.dead_letters) if progress is not None else 0,
+        keeps_history=spec.is_history,
     )
 
 

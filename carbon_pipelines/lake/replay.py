@@ -27,6 +27,7 @@ from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.embedded.endpoints import Endpoints
 from carbon_pipelines.errors import (
     CommitConflictError,
+    LakeColumnsChangedError,
     NoSuchDeadLetterError,
     TableNotCopiedError,
 )
@@ -100,11 +101,16 @@ class Replaying:
 
         Raises:
             CommitConflictError: The table moved on again and again (retryable).
+            LakeColumnsChangedError: Its columns are not those that were followed.
         """
-        for _ in range(ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             try:
                 return self._apply(plan, how)
             except CommitConflictError:
+                plan = self.plan()
+            except LakeColumnsChangedError:
+                if attempt:
+                    raise
                 plan = self.plan()
         raise CommitConflictError(self._spec.label, ATTEMPTS)
 
@@ -144,7 +150,7 @@ class Replaying:
         offsets = [letter.offset for letter in done]
         left = tuple(o for o in plan.base.dead_letters if o not in set(offsets))
         after = replace(plan.base, dead_letters=left)
-        merge = Merge(self._catalog, plan.table, hooks=self._hooks)
+        merge = Merge(self._catalog, plan.table, hooks=self._hooks, present=plan.present)
         merged = merge.apply(plan.batch, plan.base, after, {REPLAYED: json.dumps(offsets)})
         self._letters.resolve(done, how)
         return Replayed(

@@ -29,6 +29,7 @@ from carbon_pipelines.lake.change_batch import (
 )
 from carbon_pipelines.lake.codec import decode_column
 from carbon_pipelines.lake.dead_letters import DeadLetter
+from carbon_pipelines.lake.evolution import followed_version
 from carbon_pipelines.lake.halving import sift, undecodable
 from carbon_pipelines.lake.judge import Judge
 from carbon_pipelines.lake.keys import KeyMatcher, number_keys
@@ -37,6 +38,7 @@ from carbon_pipelines.lake.normalise import Normaliser
 from carbon_pipelines.lake.present import present_spec
 from carbon_pipelines.lake.state import TableProgress
 from carbon_pipelines.source.position import Position
+from carbon_pipelines.source.relation import SourceRelation
 from carbon_pipelines.stream.changes import read_changes
 from carbon_pipelines.stream.consumer import RawBatch
 from carbon_pipelines.stream.schemas import load_schema_history
@@ -54,6 +56,7 @@ class Replay:
         base: The progress that this is right for.
         table: The declaration under the present names.
         batch: The events to apply; None if no dead letter can be.
+        present: The relation under whose columns they were read.
     """
 
     table: TableSpec
@@ -61,6 +64,7 @@ class Replay:
     fails: Mapping[int, CarbonPipelinesError]
     base: TableProgress
     batch: ChangeBatch | None
+    present: SourceRelation | None = None
 
     @property
     def succeeding(self) -> tuple[DeadLetter, ...]:
@@ -93,16 +97,17 @@ class Planning:
 
     def __init__(self, table: Table, spec: TableSpec, base: TableProgress, bootstrap: str) -> None:
         history = load_schema_history(bootstrap, spec.database)
+        version = followed_version(table, base.schema_version)
         versions = [
             relation
             for _, relation in history.rows
-            if relation.oid == base.relation_oid and relation.version <= base.schema_version
+            if relation.oid == base.relation_oid and relation.version <= version
         ]
-        present = [one for one in versions if one.version == base.schema_version]
+        present = [one for one in versions if one.version == version]
         if not present:
-            raise SchemaVersionMissingError(ddl_topic(spec.database), [base.schema_version])
+            raise SchemaVersionMissingError(ddl_topic(spec.database), [version])
         self._spec = present_spec(spec, present[0], versions)
-        self._base, self._bootstrap = base, bootstrap
+        self._base, self._bootstrap, self._present = base, bootstrap, present[0]
         self._judge = Judge(table, self._spec, MAIN_BRANCH)
         self._normaliser = Normaliser(self._spec, present[0], versions)
         self._places = EnvelopeReader(topic_of(spec), {}, ())
@@ -121,7 +126,7 @@ class Planning:
         versions = places.schema_version
         batches: list[ChangeBatch] = []
         for run in np.split(np.arange(len(places)), np.flatnonzero(np.diff(versions)) + 1):
-            version = int(versions[run[0]]) if len(run) else self._base.schema_version
+            version = int(versions[run[0]]) if len(run) else self._present.version
             if not self._normaliser.knows(version):
                 topic, offset = topic_of(self._spec), raw.offsets[int(run[0])]
                 reason = f"it names schema version {version}, which the table never had"
@@ -134,7 +139,7 @@ class Planning:
         judged = self._judge.judge(batch, Lacking(), most=len(letters))
         fails |= judged.refused
         kept = batch.filter(~np.isin(batch.offset, list(fails)))
-        return Replay(self._spec, tuple(letters), fails, self._base, kept if len(kept) else None)
+        return self._replay(letters, fails, kept if len(kept) else None)
 
     def _plan_rows(self, letters: Sequence[DeadLetter]) -> Replay:
         keys = {letter.offset: self.key_of(letter) for letter in letters}
@@ -159,7 +164,15 @@ class Planning:
         applied = [key for offset, key in keys.items() if key is not None and offset not in fails]
         delta = kept.filter(_of_rows(kept, applied, self._judge))
         done = len(fails) < len(letters)
-        return Replay(self._spec, tuple(letters), fails, self._base, delta if done else None)
+        return self._replay(letters, fails, delta if done else None)
+
+    def _replay(
+        self,
+        letters: Sequence[DeadLetter],
+        fails: Mapping[int, CarbonPipelinesError],
+        batch: ChangeBatch | None,
+    ) -> Replay:
+        return Replay(self._spec, tuple(letters), fails, self._base, batch, self._present)
 
     def _events(
         self, letters: Sequence[DeadLetter], keys: Mapping[int, Key | None]

@@ -178,7 +178,7 @@ class Rereading:
 
     def _lacking(self, batch: ChangeBatch, table: Table, spec: TableSpec) -> LackingValues | None:
         """The events whose row takes a value from an old row that the lake has not."""
-        if not spec.key:
+        if not spec.key or spec.is_history:  # what the source says of now is no earlier version
             return None
         schema = arrow_schema(table.schema())
         try:

@@ -37,10 +37,15 @@ from carbon_pipelines.lake.evolution import (
     load_source_columns,
     with_element_ids,
 )
+from carbon_pipelines.lake.history_columns import check_names
 from carbon_pipelines.lake.types import arrow_type
 from carbon_pipelines.source.relation import SourceColumn, SourceRelation, SourceType
 
 _SAME_TEXT = frozenset({"text", "varchar"})
+_UNSEEN = (
+    "was found by a look at the source and not recorded at its place (no event triggers, or the "
+    "table was out of its publication): rows may have changed without events"
+)
 _EXACT_CASTS = frozenset(
     {("int2", "int4"), ("int2", "int8"), ("int4", "int8"), ("float4", "float8")}
 )
@@ -85,12 +90,14 @@ def plan_change(
             and not captured, and a new label of an enum from a renamed one.
 
     Raises:
+        HistoryColumnError: A column took a name that is one of ours.
         UnsupportedSchemaChangeError: The rows that exist cannot be had without a copy anew.
         LayoutColumnGoneError: A column that the table is partitioned or sorted by was dropped.
         ProtectedColumnMissingError: A protected column was renamed or dropped.
         UnsupportedTypeError: A column's type has no Iceberg type.
     """
     check_protected(relation, spec)
+    check_names({column.name for column in captured_columns(relation, spec)}, spec)
     known = load_source_columns(table)
     live = {known[str(c.attnum)] for c in relation.columns if str(c.attnum) in known}
     check_layout(table, live, spec)
@@ -105,7 +112,7 @@ def _reasons(
     """Why a copy anew is needed."""
     yield from _key_changes(relation, spec)
     if relation.rewritten and not relation.cast_only:
-        yield "rewrites the table"
+        yield _UNSEEN if relation.by_setup else "rewrites the table"
     if previous is None:
         yield "comes after a shape that the DDL history does not hold"
         return

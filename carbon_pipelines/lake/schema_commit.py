@@ -4,9 +4,10 @@ What belongs here: the one commit, which is of metadata alone unless existing ro
 new column. What does not: what changes (``schema_change.py``) and which files hold the values
 (``fill.py``).
 
-A change is planned from the table, so one that is there already is not made again. It moves no
-progress: the events before it in the stream may still have to be merged. A column that is to be
-filled comes in the same commit as the files that have it.
+It moves no progress: the events before it in the stream may still have to be merged. The table says
+which versions its columns were followed from and to, so that whoever goes on, after a crash, does
+so under the columns that it has. A column that is to be filled comes in the same commit as the
+files that have it.
 """
 
 import json
@@ -31,20 +32,24 @@ from carbon_pipelines.lake.commit import (
     same_columns,
 )
 from carbon_pipelines.lake.connection import lake_errors
-from carbon_pipelines.lake.evolution import COMMENT, SOURCE_COLUMNS
+from carbon_pipelines.lake.evolution import COMMENT, FOLLOWED, SOURCE_COLUMNS
 from carbon_pipelines.lake.fill import fill_files
 from carbon_pipelines.lake.schema_change import SchemaChange
 from carbon_pipelines.lake.state import load_progress
 
 
-def commit_change(table: Table, label: str, change: SchemaChange) -> None:
+def commit_change(
+    table: Table, label: str, change: SchemaChange, versions: tuple[int, int]
+) -> None:
     """Commit ``change``, planned on ``table`` as loaded.
+
+    ``versions`` are the schema version that the rows stand at, and that of ``change``.
 
     Raises:
         CommitConflictError: Somebody else wrote to the table meanwhile (retryable).
     """
     with lake_errors(f"Iceberg table {label}"):
-        schema, first = _schema_updates(table, change)
+        schema, first = _schema_updates(table, change, versions)
         progress = load_progress(table.metadata, label) if change.filled else None
         if progress is None:
             try:
@@ -59,10 +64,15 @@ def commit_change(table: Table, label: str, change: SchemaChange) -> None:
             raise CommitConflictError(label, 1)
 
 
-def _schema_updates(table: Table, change: SchemaChange) -> tuple[Schema, UpdatesAndRequirements]:
+def _schema_updates(
+    table: Table, change: SchemaChange, versions: tuple[int, int]
+) -> tuple[Schema, UpdatesAndRequirements]:
     """The schema under the id that it gets, and what makes it current."""
     schema = change.schema
-    columns = {SOURCE_COLUMNS: json.dumps(dict(change.source_columns))}
+    columns = {
+        SOURCE_COLUMNS: json.dumps(dict(change.source_columns)),
+        FOLLOWED: json.dumps(versions),
+    }
     described = {} if change.comment is None else {COMMENT: change.comment}
     properties: tuple[TableUpdate, ...] = (SetPropertiesUpdate(updates={**columns, **described}),)
     if change.comment is None and COMMENT in table.properties:

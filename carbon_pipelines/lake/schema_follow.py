@@ -10,7 +10,9 @@ is, so every event below a DDL's position has been seen when the DDL is reached.
 
 The Iceberg table takes a change before the events that lie before it in the stream: those are read
 under the columns that the table has then, so what they say of a column that is no more is left out,
-and what they cannot say of a new one is what PostgreSQL shows for rows of that time.
+and what they cannot say of a new one is what PostgreSQL shows for rows of that time. A process that
+dies between the two leaves a table whose columns are ahead of its rows: the next one goes on from
+those columns, and does not follow again what is followed.
 """
 
 from collections.abc import Sequence
@@ -21,6 +23,7 @@ from pyiceberg.table import Table
 
 from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.errors import (
+    HistoryColumnError,
     LakeError,
     LayoutColumnGoneError,
     PartitionTruncatedError,
@@ -36,6 +39,7 @@ from carbon_pipelines.errors import (
     UnsupportedTypeError,
 )
 from carbon_pipelines.lake.connection import load_table
+from carbon_pipelines.lake.evolution import followed_version
 from carbon_pipelines.lake.normalise import Normaliser
 from carbon_pipelines.lake.present import present_spec
 from carbon_pipelines.lake.schema_change import plan_change
@@ -49,6 +53,7 @@ from carbon_pipelines.stream.topic_state import load_topic_state
 from carbon_pipelines.stream.topics import ddl_topic
 
 _REFUSALS = (
+    HistoryColumnError,
     SourceTableAwayError,
     UnsupportedSchemaChangeError,
     UnsupportedTypeError,
@@ -119,6 +124,11 @@ class SchemaFollower:
             self._refresh()
 
     @property
+    def present(self) -> SourceRelation | None:
+        """The relation of the newest version followed, once it was read."""
+        return self._relations.get(self.version)
+
+    @property
     def normaliser(self) -> Normaliser:
         """Reads events of every version that was followed.
 
@@ -154,6 +164,9 @@ class SchemaFollower:
         """Read the history and follow every version that can be."""
         history = load_schema_history(self._bootstrap, self._declared.database)
         self.stop = None
+        if not self._frozen:
+            at = followed_version(self._load(), self._progress.schema_version)
+            self.version = max(self.version, at)
         for index, (position, relation) in enumerate(history.rows):
             if relation.oid == self._progress.relation_oid and relation.version <= self.version:
                 self._relations[relation.version] = relation
@@ -208,23 +221,23 @@ class SchemaFollower:
 
     def _follow(self, relation: SourceRelation) -> None:
         label = self._declared.label
-        before = self._relations.get(self.version)
+        before = self.present
         spec = present_spec(self._declared, relation, [*self._relations.values(), relation])
         table = self._load()
         change = plan_change(table, relation, spec, before)
         if change and self._frozen:
             raise RelationRewrittenError(label, how="changed its columns")
         if change:
-            commit_change(table, label, change)
+            versions = (self._progress.schema_version, relation.version)
+            commit_change(table, label, change, versions)
             self.steps += change.steps
         self._relations[relation.version] = relation
         self.version = relation.version
         self._take_names()
 
     def _take_names(self) -> None:
-        present = self._relations.get(self.version)
-        if present is not None:
-            self.spec = present_spec(self._declared, present, self._relations.values())
+        if self.present is not None:
+            self.spec = present_spec(self._declared, self.present, self._relations.values())
         self._normaliser = None
 
     def _load(self) -> Table:

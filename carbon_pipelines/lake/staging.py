@@ -32,6 +32,7 @@ from carbon_pipelines.errors import CommitConflictError, StateMissingError
 from carbon_pipelines.lake.commit import UNANSWERED, commit_files, commit_updates, unknown_commit
 from carbon_pipelines.lake.connection import load_table
 from carbon_pipelines.lake.layout import Layout, plan_layout_updates
+from carbon_pipelines.lake.mode import keeps_history
 from carbon_pipelines.lake.parking import ended
 from carbon_pipelines.lake.row_delta import FileChanges
 from carbon_pipelines.lake.state import (
@@ -215,6 +216,8 @@ def publish(
         if _is_published(table, head):  # by an attempt whose answer said otherwise
             return table
         _check_head(table, head)
+        if keeps_history(table):  # another process has published it first
+            raise CommitConflictError("/".join(table.name()), 1)
         if copied is not None:
             _check_readers(table, copied)
         refs = table.metadata.refs

@@ -16,6 +16,8 @@ from datetime import timedelta
 from carbon_pipelines.catalog.database import DatabaseSpec
 from carbon_pipelines.embedded.endpoints import Endpoints
 from carbon_pipelines.errors import CaptureRunningError, CarbonPipelinesError
+from carbon_pipelines.lake.connection import load_table, open_catalog
+from carbon_pipelines.lake.mode import check_replaceable
 from carbon_pipelines.lake.recopy import recopy_table
 from carbon_pipelines.source.connection import session
 from carbon_pipelines.source.setup_state import SetupState, save_state
@@ -63,9 +65,12 @@ def apply_start_over(
 
     Raises:
         CaptureRunningError: A capture is running; stop it first.
+        HistoryKeptError: A table keeps a history that goes on from one of the topics; nothing was
+            done.
         CarbonPipelinesError: A step failed; run it again. If tables could not be copied, why the
             first of them could not, after all the others were.
     """
+    _refuse_histories(database, endpoints)
     _refuse_while_captured(database, endpoints)
     _forget_setup(database, endpoints)
     delete_topics(endpoints.stream_bootstrap, plan.database)
@@ -90,6 +95,13 @@ def _forget_setup(database: DatabaseSpec, endpoints: Endpoints) -> None:
         known = connection.execute("SELECT to_regclass('carbon.capture_state')").fetchone()
         if known and known[0] is not None:
             save_state(connection, database.slot_name, SetupState())
+
+
+def _refuse_histories(database: DatabaseSpec, endpoints: Endpoints) -> None:
+    why = f"starting {database.name} over deletes the topic that its history goes on from"
+    with open_catalog(endpoints.lake) as catalog:
+        for table in database.tables:
+            check_replaceable(load_table(catalog, table.identifier), table, why)
 
 
 def _refuse_while_captured(database: DatabaseSpec, endpoints: Endpoints) -> None:

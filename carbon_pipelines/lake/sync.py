@@ -23,6 +23,7 @@ from carbon_pipelines.lake.evolution import COMMENT
 from carbon_pipelines.lake.first_copy import FirstCopy
 from carbon_pipelines.lake.gap import check_generation
 from carbon_pipelines.lake.merge import MergeHooks
+from carbon_pipelines.lake.mode import check_mode
 from carbon_pipelines.lake.parking import Parked, find_parked, parks
 from carbon_pipelines.lake.reread import Rereading
 from carbon_pipelines.lake.state import TableProgress, load_progress
@@ -43,6 +44,7 @@ class TableSynced:
         first_offset: Kafka offset that reading began at.
         last_offset: Offset before the one to read next.
         lag_offsets: Offsets of the topic not yet read, at the end.
+        key: Its key columns as they are called now, which the declaration may call otherwise.
         comment: The source's description of the table; ``column_comments`` those of columns.
         recopied: Why the table was copied anew by itself, once for each time.
         schema_steps: Changes of columns that were followed.
@@ -64,6 +66,7 @@ class TableSynced:
     row_count: int
     column_schema: tuple[tuple[str, str], ...]
     progress: TableProgress
+    key: tuple[str, ...] = ()
     comment: str | None = None
     column_comments: Mapping[str, str] = field(default_factory=dict[str, str])
     recopied: tuple[str, ...] = ()
@@ -119,12 +122,15 @@ def sync_table(
     Raises:
         TableParkedError: An earlier call parked it; Kafka is not read. One that was parked for what
             the source said of it goes on as soon as the source says so no more.
+        HistoryKeptError: Only a copy anew would go on with a history; it is parked now.
+        ModeChangedError: The declaration has another mode than the rows were written with.
         CarbonPipelinesError: One of the errors of copying and merging; the table stands at its last
             snapshot and the same call goes on from there.
     """
     with open_catalog(endpoints.lake) as catalog:
         iceberg, progress = _open(catalog, table)
         if iceberg is not None:
+            check_mode(iceberg, table)
             iceberg = resume(catalog, iceberg, table, database, endpoints)
         copied_rows, steps = 0, dict[str, float]()
         rereading = Rereading(database, endpoints)
@@ -154,6 +160,8 @@ def sync_table(
                 steps["merge"] = time.monotonic() - started
                 return _synced(table, progress, done, copied_rows, steps, tuple(recopied))
             except StreamGapError as gap:
+                if table.is_history and iceberg is not None:
+                    answer.to(gap, iceberg)
                 if table.mode != "mirror" or not database.heal_slots or not copies_left:
                     raise
                 report(str(gap))
@@ -198,7 +206,7 @@ def _synced(
     steps: Mapping[str, float],
     recopied: tuple[str, ...],
 ) -> TableSynced:
-    snapshot = done.table.current_snapshot()
+    snapshot, key = done.table.current_snapshot(), done.table.schema().identifier_field_ids
     with lake_errors(f"Iceberg table {table.label}"):
         row_count = count_rows(snapshot, done.table.io)
     return TableSynced(
@@ -216,6 +224,7 @@ def _synced(
         row_count=row_count,
         column_schema=tuple((f.name, str(f.field_type)) for f in done.table.schema().fields),
         progress=done.progress,
+        key=tuple(f.name for f in done.table.schema().fields if f.field_id in key),
         comment=done.table.properties.get(COMMENT),
         column_comments={f.name: f.doc for f in done.table.schema().fields if f.doc},
         recopied=recopied,

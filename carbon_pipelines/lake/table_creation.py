@@ -18,7 +18,7 @@ from carbon_pipelines.lake.evolution import (
     SOURCE_COLUMNS,
     plan_schema,
     source_columns_property,
-    source_properties,
+    table_properties,
 )
 from carbon_pipelines.lake.partitions import partition_spec, sort_order
 from carbon_pipelines.lake.row_delta import FileChanges
@@ -65,7 +65,7 @@ def _create(catalog: Catalog, table: TableSpec, relation: SourceRelation) -> Tab
                 sort_order=sort_order(table, schema),
                 properties={
                     **PROPERTIES,
-                    **source_properties(relation, schema),
+                    **table_properties(relation, schema, table),
                 },
             )
         except TableAlreadyExistsError:

@@ -18,10 +18,12 @@ import duckdb_extension_iceberg
 from fsspec.implementations.arrow import ArrowFSWrapper
 from pyarrow.fs import S3FileSystem
 
+from carbon_pipelines.catalog.rules import HISTORY_COLUMNS
 from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.embedded.endpoints import LakeEndpoint
 from carbon_pipelines.errors import LakeUnreadableError
 from carbon_pipelines.lake.connection import load_table, open_catalog
+from carbon_pipelines.lake.history_columns import TO_LSN
 
 
 class _ObjectStore(ArrowFSWrapper):
@@ -95,7 +97,9 @@ def pin_snapshot(
     table: TableSpec,
     snapshot_id: int | None,
 ) -> LakeSnapshot:
-    """Name one table snapshot in SQL; a table without any is empty.
+    """Name the rows of one table snapshot in SQL; a table without any is empty.
+
+    Of a history these are the versions that are still the row, without the columns that it adds.
 
     Raises:
         LakeUnreadableError: DuckDB cannot read it.
@@ -106,6 +110,9 @@ def pin_snapshot(
         return LakeSnapshot("(SELECT NULL WHERE false)", {}, 0)
     location = iceberg.metadata_location.replace("'", "''")
     sql = f"iceberg_scan('{location}', snapshot_from_id => {snapshot_id}::UBIGINT)"
+    if table.is_history:
+        added = ", ".join(HISTORY_COLUMNS)
+        sql = f"(SELECT * EXCLUDE ({added}) FROM {sql} WHERE {TO_LSN} IS NULL)"
     try:
         described = engine.execute(f"DESCRIBE SELECT * FROM {sql}").fetchall()
     except duckdb.Error as error:

@@ -113,6 +113,13 @@ def plan_repair(found: Verification, endpoints: Endpoints) -> RepairPlan:
     table = found.table
     if not table.key:
         raise RepairRefusedError(table.label, "it has no key to know a row by")
+    if table.is_history:
+        reason = "it keeps a history, and no event says since when a mended row would be valid"
+        remedy = (
+            "Find out what changed the lake's table besides us; a copy anew would drop the "
+            'history, so begin a new one under another "name" if that cannot be undone.'
+        )
+        raise RepairRefusedError(table.label, reason, remedy=remedy)
     if found.schema_differences:
         raise RepairRefusedError(table.label, "; ".join(found.schema_differences))
     if found.differing_count > len(found.differing_keys):

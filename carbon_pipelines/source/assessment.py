@@ -167,7 +167,7 @@ class _Places:
         except SourceError as refusal:
             self.refuse(table, refusal, stays=False)
             return
-        lost = not updates and table.mode == "mirror"
+        lost = not updates and table.mode != "append"
         if not lost:
             self.wanted[name] = (
                 database.publication_name if updates else database.keyless_publication_name

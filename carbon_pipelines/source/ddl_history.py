@@ -7,9 +7,9 @@ rows from the stream (``stream/schemas.py``).
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, LiteralString, TypeAlias
+from typing import LiteralString, TypeAlias
 
 import psycopg
 from psycopg import sql
@@ -29,36 +29,18 @@ from carbon_pipelines.source.ddl_triggers import (
     TRIGGERS,
 )
 from carbon_pipelines.source.history_tables import TABLES
+from carbon_pipelines.source.look import load_found
 from carbon_pipelines.source.relation import (
+    SETUP_TAG,
     SourceRelation,
     relation_from_history,
 )
+from carbon_pipelines.source.traces import load_triggers, save_traces
 
 TableName: TypeAlias = tuple[str, str]
 HISTORY_TABLE: TableName = ("carbon", "ddl_history")
 
-# The command_tag of rows that the cross-check wrote.
-SETUP_TAG = "carbon setup"
-
 _MARK = "carbon_pipelines " + hashlib.sha256((TABLES + FUNCTIONS + TRIGGERS).encode()).hexdigest()
-
-_DIFFERING = """
-SELECT o.oid::bigint, format('%%I.%%I', d ->> 'schema', d ->> 'name'), d -> 'columns', h.columns,
-       h.leaves IS DISTINCT FROM d -> 'leaves'
-  FROM unnest(%(oids)s::oid[]) AS o(oid)
- CROSS JOIN LATERAL carbon.describe_relation(o.oid) AS d
-  LEFT JOIN LATERAL (SELECT * FROM carbon.ddl_history r
-                      WHERE r.oid = o.oid ORDER BY r.id DESC LIMIT 1) AS h ON true
- WHERE d IS NOT NULL
-   AND (o.oid = ANY (%(unseen)s::oid[]) OR h.id IS NULL
-        OR (h.schema, h.name, h.kind, h.replica_identity, h.partition_parent, h.columns, h.comment,
-            h.leaves)
-           IS DISTINCT FROM (d ->> 'schema', d ->> 'name', d ->> 'kind', d ->> 'replica_identity',
-                             (d ->> 'partition_parent')::oid, d -> 'columns', d ->> 'comment',
-                             d -> 'leaves'))
- ORDER BY o.oid
-"""
-
 
 # A role named carbon that may use our schema, and whose search_path begins with "$user" by default.
 _TRAPPED = """
@@ -87,6 +69,7 @@ def load_history_state(connection: SourceConnection) -> HistoryState:
         "SELECT obj_description(to_regnamespace('carbon'), 'pg_namespace') = %s"
         "   AND to_regclass('carbon.ddl_history') IS NOT NULL"
         "   AND to_regclass('carbon.capture_state') IS NOT NULL"
+        "   AND to_regclass('carbon.table_traces') IS NOT NULL"
         "   AND (SELECT count(*) FROM pg_proc WHERE proname = ANY (%s)"
         "        AND pronamespace = to_regnamespace('carbon')) = %s,"
         " (SELECT count(*) FROM pg_event_trigger"
@@ -162,7 +145,7 @@ def _install_triggers(connection: SourceConnection) -> bool:
 def record_shapes(
     connection: SourceConnection, oids: Sequence[int], *, unseen: Sequence[int] = ()
 ) -> dict[int, SourceError]:
-    """Record the shape of each relation whose newest row is missing or differs.
+    """Record each relation whose newest row is missing or differs, or whose rows may have changed.
 
     Each table is locked against DDL before it is described again, until the transaction ends: a row
     committed after a trigger's row must not be older than it.
@@ -179,17 +162,20 @@ def record_shapes(
         dropped in this moment. The next call records it.
     """
     postponed: dict[int, SourceError] = {}
-    for oid, label, *_ in _differing(connection, oids, unseen):
-        error = _lock(connection, label)
+    triggers = load_triggers(connection)
+    for found in load_found(connection, oids, unseen=unseen, triggers=triggers):
+        error = _lock(connection, found.label) if found.has_news else None
         if error is not None:
-            postponed[oid] = error
-    found = [oid for oid in oids if oid not in postponed]
-    for oid, _, columns, before, others in _differing(connection, found, unseen):
-        # leaves that came or went unseen may have brought rows or taken some
-        rewritten = oid in unseen or others or before is None or may_have_rewritten(before, columns)
-        connection.execute(
-            "SELECT carbon.record_relation(%s::bigint::oid, %s, %s)", (oid, SETUP_TAG, rewritten)
-        )
+            postponed[found.oid] = error
+    locked = [oid for oid in oids if oid not in postponed]
+    seen = load_found(connection, locked, unseen=unseen, triggers=triggers)
+    for found in seen:
+        if found.has_news:
+            connection.execute(
+                "SELECT carbon.record_relation(%s::bigint::oid, %s, %s)",
+                (found.oid, SETUP_TAG, found.may_be_stale),
+            )
+    save_traces(connection, [(found.oid, found.traces) for found in seen], triggers)
     return postponed
 
 
@@ -208,43 +194,6 @@ def _lock(connection: SourceConnection, label: LiteralString) -> SourceError | N
         # Recorded without: if a DDL comes between, its events do not fit what is recorded.
         return None
     return None
-
-
-def _differing(
-    connection: SourceConnection, oids: Sequence[int], unseen: Sequence[int]
-) -> list[tuple[Any, ...]]:
-    arguments = {"oids": list(oids), "unseen": list(unseen)}
-    return connection.execute(_DIFFERING.encode(), arguments).fetchall()
-
-
-def may_have_rewritten(
-    before: Iterable[Mapping[str, Any]], now: Iterable[Mapping[str, Any]]
-) -> bool:
-    """Whether rows may have changed without readable events between two recorded shapes of a table.
-
-    The triggers know; the cross-check comes at another place in the stream than the DDL, so rows in
-    between were sent under the older shape, and it cannot see how a new column was filled. It errs
-    on the side of a re-copy for any change but those of facts that no row that exists depends on: a
-    default, a constraint, a new enum label, and a missing value that VACUUM FULL has written out.
-    """
-    shape, labels = _lasting(before)
-    shape_now, labels_now = _lasting(now)
-    return shape != shape_now or any(
-        labels_now.get(oid, label) != label for oid, label in labels.items()
-    )
-
-
-def _lasting(columns: Iterable[Mapping[str, Any]]) -> tuple[list[list[Any]], dict[int, str]]:
-    """What rows that exist depend on: facts of the columns, and labels of enums by their oid."""
-    facts = ("attnum", "name", "key_position", "generated", "published")
-    shape: list[list[Any]] = []
-    labels: dict[int, str] = {}
-    for column in columns:
-        links = [dict(link) for link in column["type"]]
-        for link in links:
-            labels.update(link.pop("labels", None) or ())
-        shape.append([*(column[fact] for fact in facts), links])
-    return shape, labels
 
 
 def load_recorded_relations(

@@ -13,6 +13,11 @@ CREATE TABLE IF NOT EXISTS carbon.capture_state (
   described boolean NOT NULL,  -- the slot has been sent a row for every table
   settled boolean NOT NULL     -- what ran before the last change of slot or list has ended
 );
+CREATE TABLE IF NOT EXISTS carbon.table_traces (  -- of the newest look at each table
+  oid oid PRIMARY KEY,
+  traces jsonb NOT NULL,
+  triggers text  -- the event triggers that fired then, null if one did not
+);
 DO $do$ BEGIN
   IF to_regclass('carbon.ddl_history') IS NULL THEN
     DROP SEQUENCE IF EXISTS carbon.schema_version;

@@ -13,6 +13,9 @@ from carbon_pipelines.errors import TableMissingError
 from carbon_pipelines.source.connection import SourceConnection, describe_session
 from carbon_pipelines.source.description import DESCRIBE, FORMAT_VERSION
 
+SETUP_TAG = "carbon setup"
+"""The command_tag of rows that a look at the source wrote, not a DDL at its place."""
+
 
 @dataclass(frozen=True, slots=True)
 class SourceType:
@@ -91,6 +94,7 @@ class SourceRelation:
             default): a copy from before it is stale.
         unsent: Columns that this server never sends: virtual generated ones, and before PostgreSQL
             18 every generated one.
+        by_setup: No DDL wrote the row but a look at the source, after what it found had happened.
         cast_only: It rewrote them for a new type alone, and had no USING.
         comment: The owner's description of the table.
         leaves: Oids of the tables that hold the rows of a partitioned one.
@@ -111,6 +115,7 @@ class SourceRelation:
     comment: str | None = None
     leaves: frozenset[int] = frozenset()
     filled: frozenset[int] = frozenset()
+    by_setup: bool = False
 
     @property
     def label(self) -> str:
@@ -168,7 +173,9 @@ def load_relation(connection: SourceConnection, schema: str, name: str) -> Sourc
     recorded = load_recorded(connection, relation.oid)
     if recorded is None:
         return relation
-    shape = replace(recorded, version=0, rewritten=False, cast_only=False, filled=frozenset())
+    shape = replace(
+        recorded, version=0, rewritten=False, cast_only=False, filled=frozenset(), by_setup=False
+    )
     return recorded if shape == relation else relation
 
 
@@ -223,6 +230,7 @@ def relation_from_history(document: Mapping[str, Any]) -> SourceRelation:
         comment=document.get("comment"),
         leaves=frozenset(_parsed(document.get("leaves")) or ()),
         filled=frozenset(_parsed(document.get("filled_leaves")) or ()),
+        by_setup=document.get("command_tag") == SETUP_TAG,
     )
 
 

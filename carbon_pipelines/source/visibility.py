@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Self
 
 import numpy as np
@@ -70,6 +70,22 @@ class Visibility:
         running = np.fromiter((xid - self.xmin for xid in self.xip), np.int64, len(self.xip))
         unseen = (distance >= self.xmax - self.xmin) | np.isin(distance, running)
         return (distance < 0) | ~unseen
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A WAL insert position and the server's time, read together."""
+
+    lsn: int
+    at: datetime
+
+
+def load_moment(connection: SourceConnection) -> Moment:
+    """Now. What was not running yet is committed above it, and not before it by the same clock."""
+    query = "SELECT pg_current_wal_insert_lsn()::text, clock_timestamp()"
+    row = connection.execute(query).fetchone()
+    assert row is not None
+    return Moment(parse_lsn(row[0]), row[1])
 
 
 def wait_until_older_transactions_ended(

@@ -8,8 +8,8 @@ or that they are another table's from here on. What does not: recording its shap
 from collections.abc import Iterable, Sequence
 
 from carbon_pipelines.source.connection import SourceConnection
-from carbon_pipelines.source.ddl_history import SETUP_TAG, TableName
-from carbon_pipelines.source.relation import history_is_readable
+from carbon_pipelines.source.ddl_history import TableName
+from carbon_pipelines.source.relation import SETUP_TAG, history_is_readable
 
 # Relations and names as the row says that joined the one to the other; see routing.py.
 _STRANGERS = """

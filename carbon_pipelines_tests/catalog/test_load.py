@@ -103,7 +103,7 @@ def test_mistakes_deep_inside_name_their_own_line(tmp_path: Path) -> None:
     ("field", "reason"),
     [
         ("engine: trino", '"engine" is not a field; the fields are'),
-        ("mode: history", "mode: must be 'mirror' or 'append', not \"history\""),
+        ("mode: log", "mode: must be 'mirror', 'history' or 'append', not \"log\""),
         ("database: other", '"database" is not a field; the fields are'),
         ("freshness: 30s", '"freshness" is written twice; the first is on line 3'),
         ("columns: *x", "is not YAML: found undefined alias"),

@@ -77,6 +77,14 @@ def test_freshness_is_written_with_its_unit(written: str, meant: timedelta) -> N
         {"key": (), "identity": "index"},
         {"key": ("id",), "mode": "append"},
         {"key": ("id", "id")},
+        {"mode": "history", "key": ()},
+        {"mode": "history", "key": (), "identity": "full"},
+        {"mode": "history", "dead_letters": {"at_most": 1}},
+        {"mode": "history", "debezium": {}},
+        {"mode": "history", "on_rewrite": "recopy"},
+        {"mode": "history", "recopies_per_hour": 5},
+        {"mode": "history", "sort_order": (SortField(column="carbon_valid_from"),)},
+        {"mode": "history", "columns": {"carbon_valid_to": ColumnSpec(type="string")}},
         {"owner": "somebody"},
         {"description": "  "},
         {"source_schema": "carbon"},
@@ -92,6 +100,13 @@ def test_freshness_is_written_with_its_unit(written: str, meant: timedelta) -> N
 def test_a_table_that_contradicts_itself_cannot_be_made(fields: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         table(**fields)
+
+
+def test_a_history_needs_no_more_than_its_mode_and_a_key() -> None:
+    assert table(mode="history").is_history
+    assert table(mode="history", on_rewrite="park").is_history
+    left_out = {"carbon_valid_to": ColumnSpec(protect="drop")}
+    assert table(mode="history", columns=left_out).is_history
 
 
 @pytest.mark.parametrize("transform", ["identity", "year", "hour", "bucket[16]", "truncate[3]"])

@@ -1,5 +1,6 @@
 """What an asset makes of the facts of its domain call; the calls themselves are faked here."""
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -77,6 +78,26 @@ def test_a_lake_table_shows_its_merge_under_the_agreed_names(
         "carbon/deleted_rows": 1,
         "carbon/seconds_by_step": {"merge": 0.5},
     }
+
+
+@pytest.mark.parametrize(
+    ("key", "warned"),
+    [
+        (("instrument_id", "traded_at"), False),
+        (("traded_at", "instrument_id"), False),
+        (("instrument", "traded_at"), True),
+    ],
+)
+def test_a_key_column_that_the_source_calls_otherwise_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: tuple[str, ...], *, warned: bool
+) -> None:
+    database = load_catalog(declare(tmp_path, "market", price_tick=PRICE_TICK)).databases[0]
+    monkeypatch.setattr(sync, "sync_table", lambda *_, **__: replace(SYNCED, key=key))
+
+    metadata = materialized(lake_table(database.tables[0], database))
+
+    said = "key column instrument_id is called instrument in its source now"
+    assert (said in str(metadata.get("carbon/renamed_key"))) == warned
 
 
 def test_a_drain_gets_its_timeout_from_the_run_and_shows_where_kafka_stands(

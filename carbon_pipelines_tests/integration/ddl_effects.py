@@ -10,6 +10,7 @@ from carbon_pipelines_tests.integration.partition_effects import (
     FOLLOWED_PARTITIONS,
     RECOPIED_PARTITIONS,
 )
+from carbon_pipelines_tests.integration.polled_effects import describe_polled
 
 FOLLOWED_TABLE = (
     "CREATE TABLE t (id int PRIMARY KEY, a int, b text, r real, d numeric(8, 2), v varchar(9),"
@@ -293,11 +294,12 @@ def describe() -> str:
             f"| {_shown(statements)} | {copied} | {old_rows} |"
             for statements in RECOPIED_PARTITIONS.values()
         ),
+        *describe_polled(_shown),
     ]
     return "\n".join(lines) + "\n"
 
 
 def _shown(statements: tuple[str, ...]) -> str:
     """The DDL among the statements."""
-    ddl = [s for s in statements if re.match("ALTER|CREATE|DROP|TRUNCATE|DO", s)]
+    ddl = [s for s in statements if not re.match("INSERT|UPDATE|DELETE", s)]
     return "; ".join(f"`{statement}`" for statement in ddl).replace("|", "\\|")

@@ -4,14 +4,17 @@
 
 MOMENT is before_write, after_write or after_commit; the process dies by SIGKILL at the NUMBERth
 time it passes there. Errors that may be retried are, as a supervisor would; any other ends it with
-status 3. What a sync reports is written to the log.
+status 3. Tables come in another order each time, so that none is left for last by every process
+that dies. What a sync reports is written to the log.
 """
 
 import argparse
 import os
+import random
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from itertools import count
 
@@ -36,12 +39,13 @@ def main(arguments: list[str]) -> int:
     endpoints = resolve_endpoints(os.environ)
     hooks = MergeHooks(**({options.die: _die_at(options.at)} if options.die else {}))
     while True:
-        for table in database.tables:
+        for table in random.sample(database.tables, len(database.tables)):
             try:
                 sync_table(table, database, endpoints, hooks=hooks, report=log)
             except CarbonPipelinesError as error:
                 log(f"{type(error).__name__}: {error}")
                 if not error.retryable:
+                    log(traceback.format_exc())
                     return FATAL
         time.sleep(PAUSE_SECONDS)
 

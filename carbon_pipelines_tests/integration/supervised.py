@@ -125,10 +125,11 @@ def write_catalog(pipeline: Pipeline, directory: Path) -> Path:
 def _document(table: TableSpec) -> dict[str, object]:
     return {
         "source_table": table.source_table,
-        "key": list(table.key),
+        **({"identity": table.identity} if table.identity else {"key": list(table.key)}),
         "freshness": "15m",
         "description": table.description,
-        "recopies_per_hour": table.recopies_per_hour,
+        "mode": table.mode,
+        **({} if table.is_history else {"recopies_per_hour": table.recopies_per_hour}),
         **(
             {"partitioning": [field.model_dump() for field in table.partitioning]}
             if table.partitioning

@@ -1,9 +1,13 @@
 """DDL that the lake follows in place, between DML, in one batch and in one transaction."""
 
 import re
+from datetime import timedelta
 
 import pytest
 
+from carbon_pipelines.source.connection import session
+from carbon_pipelines.source.visibility import current_insert_lsn
+from carbon_pipelines.stream.drain import wait_captured
 from carbon_pipelines_tests.integration.ddl_effects import FOLLOWED, FOLLOWED_TABLE
 from carbon_pipelines_tests.integration.pipeline import Pipeline
 
@@ -116,6 +120,10 @@ def test_a_renamed_key_is_followed_once_the_declaration_has_its_new_name(
     with pipeline.connect() as connection:
         for statement in of("t0", (*dml(10), *RENAMED_KEY, *dml(20))):
             connection.execute(statement)
+    with session(pipeline.dsn) as connection:
+        lsn = current_insert_lsn(connection)
+    wait_captured(pipeline.database, pipeline.endpoints, lsn, timeout=timedelta(minutes=2))
+    assert pipeline.sync("t0").key == ("number",)
     pipeline.declare("t0", ["number"])
 
     assert outcome(pipeline, {"key": "t0"}) == {"key": (0, 0, set())}

@@ -120,6 +120,37 @@ def test_rows_after_a_ddl_that_nothing_recorded_are_not_read_under_the_older_sha
     assert pipeline.differences("t") == 0
 
 
+def test_a_rewrite_while_event_triggers_were_off_is_noticed_by_the_next_look(
+    pipeline: Pipeline,
+) -> None:
+    pipeline.execute(
+        "ALTER EVENT TRIGGER carbon_ddl_command_end DISABLE",
+        "ALTER TABLE t ALTER doc TYPE text USING upper(doc)",
+        "ALTER EVENT TRIGGER carbon_ddl_command_end ENABLE ALWAYS",
+    )
+
+    pipeline.drain()
+    with pytest.raises(UnsupportedSchemaChangeError, match="found by a look at the source"):
+        pipeline.sync("t")
+    recopy(pipeline)
+    pipeline.follow("t")
+
+    assert pipeline.differences("t") == 0
+
+
+def test_a_new_file_is_no_news_while_event_triggers_tell_of_rewrites(pipeline: Pipeline) -> None:
+    pipeline.execute(
+        "ALTER TABLE t ADD more int DEFAULT 7",
+        "VACUUM FULL t",
+        "UPDATE t SET n = 70 WHERE id = 7",
+    )
+
+    pipeline.follow("t")
+    pipeline.follow("t")
+
+    assert pipeline.differences("t") == 0
+
+
 def test_a_copy_anew_passes_events_that_kafka_gets_only_afterwards(pipeline: Pipeline) -> None:
     pipeline.execute(
         "ALTER EVENT TRIGGER carbon_ddl_command_end DISABLE",

@@ -6,7 +6,7 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,14 +16,13 @@ from carbon_pipelines.embedded.stack import Stack
 from carbon_pipelines.errors import CarbonPipelinesError
 from carbon_pipelines.quality.reconcile import verify_table
 from carbon_pipelines_tests.conftest import SourceDatabase
+from carbon_pipelines_tests.integration import random_keyed, random_keyless, random_partitioned
 from carbon_pipelines_tests.integration.connecting import DebeziumPipeline, KeptConnector
 from carbon_pipelines_tests.integration.pipeline import Pipeline
-from carbon_pipelines_tests.integration.random_source import (
-    KEYS,
-    PARTITIONING,
-    SETUP,
-    RandomSource,
-)
+from carbon_pipelines_tests.integration.random_keyed import KEYED
+from carbon_pipelines_tests.integration.random_keyless import BAG
+from carbon_pipelines_tests.integration.random_partitioned import PARTED
+from carbon_pipelines_tests.integration.random_source import RandomSource
 from carbon_pipelines_tests.integration.supervised import VICTIMS, pipeline_processes, strike
 
 pytestmark = pytest.mark.integration
@@ -61,25 +60,27 @@ def test_random_dml_and_ddl_with_random_kills_ends_equal_on_every_table(
     chance = random.Random(seed)
     with capsys.disabled():
         sys.stdout.write(f"\n{capture_mode}: CARBON_SEED={seed} for {seconds:.0f} s\n")
-    pipeline.execute(SETUP)
-    for name, key in KEYS.items():
-        pipeline.declare(
-            name, key, partitioning=PARTITIONING.get(name, ()), recopies_per_hour=RECOPIES
-        )
+    tables = KEYED
+    pipeline.execute(random_keyed.SETUP)
+    if capture_mode == "native":  # a connector captures neither
+        tables = (*tables, PARTED, BAG)
+        pipeline.execute(random_partitioned.SETUP, random_keyless.SETUP)
+    for table in tables:
+        pipeline.declare(table.name, table.key, recopies_per_hour=RECOPIES, **table.declared)
     connector: KeptConnector | None = None
     if isinstance(pipeline, DebeziumPipeline):
         pipeline.connect_debezium()
         connector = KeptConnector(pipeline)
     pipeline.drain()
-    for name in KEYS:
-        pipeline.sync(name)
+    for table in tables:
+        pipeline.sync(table.name)
 
     struck: Counter[str] = Counter()
     victims: list[str] = []
     ends_at = time.monotonic() + seconds
     with (
         pipeline_processes(stack, pipeline, tmp_path, connector=connector) as (capture, merge),
-        RandomSource(pipeline.dsn, seed=seed, by_name=connector is not None) as load,
+        RandomSource(pipeline.dsn, tables, seed=seed, by_name=connector is not None) as load,
     ):
         while time.monotonic() < ends_at:
             victims = victims or chance.sample(VICTIMS, len(VICTIMS))
@@ -92,36 +93,47 @@ def test_random_dml_and_ddl_with_random_kills_ends_equal_on_every_table(
                 merge.keep()
                 time.sleep(0.2)
 
-    for name in KEYS:
-        _settle(pipeline, name, connector.keep if connector else lambda: None)
-    for name, table in pipeline.tables.items():
-        verification = verify_table(table, pipeline.database, pipeline.endpoints)
+    lines = list[str]()
+    for name in pipeline.tables:
+        _settle(pipeline, name, lines.append, connector.keep if connector else lambda: None)
+    for name, declared in pipeline.tables.items():
+        verification = verify_table(declared, pipeline.database, pipeline.endpoints)
         assert verification.verified, f"CARBON_SEED={seed}: {verification.sentence()}"
         assert pipeline.differences(name) == 0, f"CARBON_SEED={seed}: {name}"
-    log = (tmp_path / "merge.log").read_text()
+    lines = [*(tmp_path / "merge.log").read_text().splitlines(), *lines]
+    commits = {name: len(pipeline.iceberg(name).snapshots()) for name in pipeline.tables}
     with capsys.disabled():
-        sys.stdout.write(f"  committed {dict(load.committed)}\n  killed {dict(struck)}\n")
-        lines = log.splitlines()
-        errors = Counter(line.split(":")[0] for line in lines if "Error: " in line)
-        recopies = [
-            line.split(": copying anew, because ")[1] for line in lines if "anew, b" in line
-        ]
-        because = Counter(re.sub(r".*schema version \d+ |, which.*", "", line) for line in recopies)
-        sys.stdout.write(f"  merging reported {dict(errors)}\n")
-        sys.stdout.write(f"  {len(recopies)} copies made anew: {dict(because)}\n")
+        sys.stdout.write(f"  committed {dict(sorted(load.committed.items()))}\n")
+        sys.stdout.write(f"  refused {dict(load.refused)}\n  killed {dict(struck)}\n")
+        sys.stdout.write(f"  commits to the lake {commits}\n{_told_by_merging(lines)}")
         if connector:
             sys.stdout.write(f"  the connector failed {dict(connector.failures)}\n")
     assert load.committed["update"] > seconds
     assert load.committed.total() - load.committed["update"] > seconds
 
 
-def _settle(pipeline: Pipeline, name: str, keep_capture: Callable[[], None]) -> None:
+def _told_by_merging(lines: Sequence[str]) -> str:
+    """What was reported while tables were merged: errors by kind, copies by table and reason."""
+    errors = Counter(line.split(":")[0] for line in lines if "Error: " in line)
+    recopies: Counter[str] = Counter()
+    for found in re.finditer(r"/(\w+): copying anew, because (.*)", "\n".join(lines)):
+        reason = re.sub(r".*(schema version|at position) \S+ |,( and)? which.*", "", found[2])
+        recopies[f"{found[1]}: {reason}"] += 1
+    return (
+        f"  merging reported {dict(errors)}\n"
+        f"  {recopies.total()} copies made anew: {dict(sorted(recopies.items()))}\n"
+    )
+
+
+def _settle(
+    pipeline: Pipeline, name: str, report: Callable[[str], None], keep_capture: Callable[[], None]
+) -> None:
     """Bring one table up to now, as the merging process would have."""
     give_up_at = time.monotonic() + timedelta(minutes=3).total_seconds()
     while True:
         keep_capture()
         try:
-            pipeline.follow(name)
+            pipeline.follow(name, report=report)
         except CarbonPipelinesError as error:
             if not error.retryable or time.monotonic() > give_up_at:
                 raise

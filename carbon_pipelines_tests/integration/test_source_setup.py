@@ -505,6 +505,41 @@ def test_without_event_triggers_shapes_are_recorded_by_the_next_call(database):
     database.run(f"DROP OWNED BY {role} CASCADE")
 
 
+def test_without_event_triggers_a_lost_key_is_noticed_by_the_next_call(database):
+    database.run(*MAKE, "INSERT INTO trade VALUES (1, 1, 'a')")
+    role, dsn = role_of(database, "REPLICATION")
+    database.run(
+        f"GRANT CREATE ON DATABASE {database.name} TO {role}", f"ALTER TABLE trade OWNER TO {role}"
+    )
+    spec = database.spec(TRADE)
+    ensure_source(dsn, spec)
+    database.run("ALTER TABLE trade DROP CONSTRAINT trade_pkey")
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="replica identity"):
+        database.run("UPDATE trade SET note = 'b'")
+    assert ensure_source(dsn, spec).identity_lost == ("trade",)
+    database.run("UPDATE trade SET note = 'b'")
+    database.run(f"DROP OWNED BY {role} CASCADE")
+
+
+def test_without_event_triggers_a_new_file_is_kept_and_no_history(database):
+    database.run(*MAKE)
+    role, dsn = role_of(database, "REPLICATION")
+    database.run(
+        f"GRANT CREATE ON DATABASE {database.name} TO {role}", f"ALTER TABLE trade OWNER TO {role}"
+    )
+    spec = database.spec(TRADE)
+    ensure_source(dsn, spec)
+    for statement in ("VACUUM FULL trade", "ALTER TABLE trade ALTER note SET STATISTICS 9"):
+        database.run(statement)
+        assert not ensure_source(dsn, spec).publications_changed
+    assert history(database) == [("trade", "carbon setup", True)]
+    database.run("ALTER TABLE trade ALTER note TYPE text USING upper(note)")
+    ensure_source(dsn, spec)
+    ensure_source(dsn, spec)
+    assert history(database) == [("trade", "carbon setup", True)] * 2
+    database.run(f"DROP OWNED BY {role} CASCADE")
+
+
 def test_a_key_dropped_between_check_and_publication_never_makes_an_update_fail(
     database, monkeypatch
 ):

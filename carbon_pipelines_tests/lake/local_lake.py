@@ -115,6 +115,37 @@ def open_local(path: Path, **properties: str) -> Catalog:
     return SqlCatalog("local", uri="sqlite://", warehouse=warehouse, **properties)
 
 
+def read_events(
+    events: Iterable[Mapping[str, Any]], shape: SourceRelation, spec: TableSpec, *, first: int
+) -> ChangeBatch:
+    """The batch of envelopes that ``LocalLake.batch`` makes, behind ``first`` others."""
+    values = []
+    for number, event in enumerate(events, first + 1):
+        source = {
+            "txId": 700 + number,
+            "commit_lsn": event.get("commit", 1000 + number),
+            "ordinal": number if "commit" in event else 1,
+            "schema_version": shape.version,
+        }
+        if event.get("unchanged"):
+            source["unchanged"] = "\x1f".join(event["unchanged"])
+        body = {
+            "before": event.get("before"),
+            "after": event.get("after"),
+            "source": source,
+            "op": event["op"],
+            "ts_ms": source["commit_lsn"],
+        }
+        values.append(json.dumps(body).encode())
+    end = first + len(values)
+    raw = RawBatch(
+        values=values, first_offset=first, next_offset=end, offsets=list(range(first, end))
+    )
+    columns = {c.name: json_type(c.type) for c in shape.columns}
+    topic = "cdc.market.public.t"
+    return EnvelopeReader(topic, columns, spec.key, whole_rows=spec.is_bag).read(raw)
+
+
 class LocalLake:
     """One table and the events that go into it."""
 
@@ -152,43 +183,20 @@ class LocalLake:
         """Follow a DDL, from ``before`` or the lake's shape to ``after``."""
         change = plan_change(self.fresh(), after, self.spec, before or self.relation)
         if change:
-            commit_change(self.fresh(), self.spec.label, change)
+            commit_change(self.fresh(), self.spec.label, change, (0, after.version))
         return self.fresh()
 
     def fresh(self) -> Table:
         return self.catalog.load_table(self.spec.identifier)
 
     def batch(self, events: Iterable[Mapping[str, Any]]) -> ChangeBatch:
-        """Envelopes of ``events``: {op, after, before, unchanged}, one transaction each."""
-        values = []
-        for event in events:
-            self._ordinal += 1
-            source = {
-                "txId": 700 + self._ordinal,
-                "commit_lsn": 1000 + self._ordinal,
-                "ordinal": 1,
-                "schema_version": self.relation.version,
-            }
-            if event.get("unchanged"):
-                source["unchanged"] = "\x1f".join(event["unchanged"])
-            body = {
-                "before": event.get("before"),
-                "after": event.get("after"),
-                "source": source,
-                "op": event["op"],
-            }
-            values.append(json.dumps(body).encode())
-        first = self._ordinal - len(values)
-        raw = RawBatch(
-            values=values,
-            first_offset=first,
-            next_offset=self._ordinal,
-            offsets=list(range(first, self._ordinal)),
-        )
-        columns = {c.name: json_type(c.type) for c in self.relation.columns}
-        whole_rows = self.spec.is_bag
-        topic, key = "cdc.market.public.t", self.spec.key
-        return EnvelopeReader(topic, columns, key, whole_rows=whole_rows).read(raw)
+        """Envelopes of ``events``: {op, after, before, unchanged, commit}.
+
+        Each is a transaction, unless ``commit`` says which commit LSN it belongs to.
+        """
+        batch = read_events(events, self.relation, self.spec, first=self._ordinal)
+        self._ordinal += len(batch)
+        return batch
 
     def merge(
         self, events: Sequence[Mapping[str, Any]], *, hooks: MergeHooks | None = None

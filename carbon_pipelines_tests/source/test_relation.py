@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from carbon_pipelines.source.ddl_history import may_have_rewritten
+from carbon_pipelines.source.look import may_have_rewritten
 from carbon_pipelines.source.relation import (
     SourceColumn,
     SourceRelation,

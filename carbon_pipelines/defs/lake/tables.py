@@ -4,7 +4,7 @@ Materializing merges what Kafka holds by then. It does not drain the source: tha
 ``stream/<database>``, upstream, and a run of both gives everything committed before the run.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -60,7 +60,11 @@ def lake_table(table: TableSpec, database: DatabaseSpec) -> dg.AssetsDefinition:
                     yield stands(table, error)
                 raise
         checks = [flows(table), lacks(table, len(facts.progress.dead_letters))]
-        yield dg.MaterializeResult(metadata=_synced_metadata(facts), check_results=checks)
+        metadata = _synced_metadata(facts)
+        if warning := _renamed_key(table, facts.key):
+            context.log.warning(warning)
+            metadata["carbon/renamed_key"] = warning
+        yield dg.MaterializeResult(metadata=metadata, check_results=checks)
 
     return merged
 
@@ -107,6 +111,18 @@ def _tags(table: TableSpec) -> dict[str, str]:
     if kept:
         tags["carbon/classification"] = max(kept, key=_CLASSES.index)
     return tags
+
+
+def _renamed_key(table: TableSpec, now: Iterable[str]) -> str | None:
+    """What to do about a key that the source calls otherwise than the declaration."""
+    renamed, missing = sorted(set(now) - {*table.key}), sorted({*table.key}.difference(now))
+    if not (table.key and renamed and missing):
+        return None
+    return (
+        f"{table.label}: key column {', '.join(missing)} is called {', '.join(renamed)} in its "
+        "source now. Its rows were followed. Declare the key under that name: as declared, the "
+        "next drain refuses the table."
+    )
 
 
 def _synced_metadata(facts: "TableSynced") -> dict[str, Any]:
