@@ -97,15 +97,13 @@ def insertion(table: str, columns: Sequence[Column], rows: Sequence[Sequence[Any
 
 
 def random_definition(
-    table: str, columns: Sequence[Column], chance: random.Random, *, by_name: bool, may_go: bool
+    table: str, columns: Sequence[Column], chance: random.Random, *, by_name: bool
 ) -> tuple[str, list[str]]:
-    """A kind of DDL and its statements; without ``may_go`` the table keeps its name."""
+    """A kind of DDL and its statements."""
     extra = [column for column in columns if column[0].startswith("extra")]
     fresh = f"extra_{chance.randint(0, 10**6)}"
     kinds = ["add", "add default", "add not null", "set not null", "rewrite", "away and back"]
     weights = [3.0, 2.0, 1.0, 0.5, 0.5, 0.5]
-    if not may_go:
-        weights[5] = 0.0
     if len(extra) >= _MOST_ADDED:
         weights[:3] = [0.0, 0.0, 0.0]
     if extra:
@@ -134,6 +132,7 @@ def random_definition(
             return kind, [f"{alter} ALTER n TYPE int USING n + 1"]
         case "away and back":
             return kind, [
+                *([f"UPDATE {table} SET n = n WHERE n % 50 = 0"] if by_name else []),
                 f"{alter} RENAME TO {table}_away",
                 f"UPDATE {table}_away SET n = n + 1 WHERE n %% 50 = 0".replace("%%", "%"),
                 f"ALTER TABLE {table}_away RENAME TO {table}",

@@ -36,8 +36,8 @@ class RandomSource(Writers):
         by_name: For Debezium, which goes by names. It asks the database what may be NULL whenever
             it comes to read a change, so columns swap names only with those that may be NULL as
             they may. It takes rows of a table that is away for rows of the table with the columns
-            that it knew last, and stops for good where they have more, so a table goes away only
-            in a transaction that has not changed its columns before.
+            that it read last, and stops where they have more, so rows are changed just before the
+            table goes away.
 
     Attributes:
         committed: Counts of what was committed, by kind of statement.
@@ -82,7 +82,6 @@ class RandomSource(Writers):
                     columns,
                     chance,
                     by_name=self._by_name,
-                    may_go=not (self._by_name and kinds),
                 )
                 for statement in statements:
                     connection.execute(statement.encode())
