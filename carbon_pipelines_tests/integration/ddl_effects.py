@@ -133,8 +133,9 @@ RECOPIED_TABLE = (
     "CREATE TABLE t (id bigint PRIMARY KEY, n int, doc varchar(20), o oid, mood t_mood,"
     " price numeric(8, 2), at timestamptz DEFAULT '2024-01-02 03:04:05.678912', size t_size,"
     " boxes t_box[])",
-    "INSERT INTO t SELECT g, g % 10, 'row ' || g || '       ', 3000000000, 'cross', g, DEFAULT,"
-    " (g, 2), ARRAY[ROW(ROW(g, 3), 4)::t_box] FROM generate_series(1, 60) g",
+    "INSERT INTO t (id, n, doc, o, mood, price, size, boxes)"
+    " SELECT g, g % 10, 'row ' || g || '       ', 3000000000, 'cross', g, ROW(g, 2)::t_size,"
+    " ARRAY[ROW(ROW(g, 3), 4)::t_box] FROM generate_series(1, 60) g",
 )
 """The table ``t`` of ``RECOPIED``."""
 

@@ -12,7 +12,7 @@ POLLED_TABLE = (
     "CREATE TYPE t_size AS (width int)",
     "CREATE TYPE t_box AS (sizes t_size[])",
     "CREATE TABLE t (id int PRIMARY KEY, n int, doc text, mood t_mood, box t_box, last int)",
-    "INSERT INTO t SELECT g, g % 10, 'row ' || g, 'calm', ROW(ARRAY[ROW(g)::t_size]), g"
+    "INSERT INTO t SELECT g, g % 10, 'row ' || g, 'calm', ROW(ARRAY[ROW(g)::t_size])::t_box, g"
     " FROM generate_series(1, 60) g",
 )
 """The table ``t`` of the lists below."""
