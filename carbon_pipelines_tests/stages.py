@@ -7,10 +7,13 @@ checks. The first stage that fails ends the run, because later ones would only r
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
@@ -30,13 +33,17 @@ class Stage:
     """Paths (patterns) of which at least one must exist, else there is nothing to check yet."""
     on_request: bool = False
     """Run only when named."""
+    side_by_side: bool = False
+    """Whether the commands run at the same time; each is shown once it has ended."""
 
 
 def plan_stages(environ: Mapping[str, str]) -> tuple[Stage, ...]:
     """All stages in their order; CARBON_NIGHTLY=1 adds what only nightly runs."""
     nightly = environ.get("CARBON_NIGHTLY") == "1"
     skipped = "" if nightly else " and not nightly"
-    services = f"--ignore={TESTS}/integration", f"--ignore={TESTS}/end_to_end"
+    others = ("integration", "end_to_end", "defs", "deploy", "lake")
+    alone = f"not integration and not end_to_end and not trino and not debezium{skipped}"
+    unit = (*PYTEST, "-m", alone)
     return (
         Stage(
             "ruff",
@@ -49,15 +56,10 @@ def plan_stages(environ: Mapping[str, str]) -> tuple[Stage, ...]:
             "unit",
             "every part by itself, without services, in under 20 s",
             (
-                (
-                    *PYTEST,
-                    *services,
-                    f"--ignore={TESTS}/defs",
-                    f"--ignore={TESTS}/deploy",
-                    "-m",
-                    f"not integration and not end_to_end and not trino and not debezium{skipped}",
-                ),
+                (*unit, f"{TESTS}/lake"),
+                (*unit, *(f"--ignore={TESTS}/{name}" for name in others)),
             ),
+            side_by_side=True,
         ),
         Stage(
             "definitions",
@@ -141,14 +143,36 @@ def run_stage(stage: Stage) -> int:
         say(f"=== {stage.name}: nothing to check yet")
         return 0
     began = time.monotonic()
-    status = 0
-    for command in stage.commands:
-        status = subprocess.run(command, cwd=ROOT, check=False).returncode
-        if status != 0:
-            break
+    run = run_side_by_side if stage.side_by_side else run_in_turn
+    status = run(stage.commands)
     minutes = (time.monotonic() - began) / 60
     say(f"=== {stage.name}: {'passed' if status == 0 else 'FAILED'} after {minutes:.2f} minutes")
     return status
+
+
+def run_in_turn(commands: Iterable[Sequence[str]]) -> int:
+    """Run commands until one fails; returns its exit status."""
+    for command in commands:
+        status = subprocess.run(command, cwd=ROOT, check=False).returncode
+        if status != 0:
+            return status
+    return 0
+
+
+def run_side_by_side(commands: Iterable[Sequence[str]]) -> int:
+    """Run all commands at the same time; returns the exit status of the first that failed."""
+    with ExitStack() as opened:
+        started: list[tuple[subprocess.Popen[bytes], IO[bytes]]] = []
+        for command in commands:
+            output = opened.enter_context(tempfile.TemporaryFile())
+            process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output)
+            started.append((opened.enter_context(process), output))
+        statuses: list[int] = []
+        for process, output in started:
+            statuses.append(process.wait())
+            output.seek(0)
+            say(output.read().decode(errors="replace"))
+    return next((status for status in statuses if status != 0), 0)
 
 
 def main(names: Sequence[str]) -> int:
