@@ -19,14 +19,13 @@ from pyiceberg.io import FileIO
 from pyiceberg.schema import Schema
 
 from carbon_pipelines.lake.bag import CountedRows, arrays_of, comparable, first_of_each
+from carbon_pipelines.lake.extension import storage, storage_type
 from carbon_pipelines.lake.keys import KeyMatcher, KeySet
 from carbon_pipelines.lake.lookup import (
     PARALLEL_FILES,
     FoundRows,
     column_names,
     live_rows,
-    storage,
-    storage_type,
 )
 from carbon_pipelines.lake.pruning import BoundsPruner
 from carbon_pipelines.lake.table_files import LiveFile, TableFiles

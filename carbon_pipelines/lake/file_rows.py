@@ -14,6 +14,7 @@ from pyiceberg.io import FileIO
 from pyiceberg.schema import Schema
 
 from carbon_pipelines.lake.evolution import arrow_schema
+from carbon_pipelines.lake.extension import storage
 from carbon_pipelines.lake.lookup import FoundRows
 
 READ_ROWS = 16_384
@@ -78,10 +79,7 @@ def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     if column.type == kind:
         return column
     if isinstance(kind, pa.BaseExtensionType):
-        storage = [
-            chunk.storage if isinstance(chunk, pa.ExtensionArray) else chunk
-            for chunk in column.chunks
-        ]
-        chunks = [pa.ExtensionArray.from_storage(kind, s.cast(kind.storage_type)) for s in storage]
+        stored = [storage(chunk).cast(kind.storage_type) for chunk in column.chunks]
+        chunks = [pa.ExtensionArray.from_storage(kind, one) for one in stored]
         return pa.chunked_array(chunks, type=kind)
     return column.cast(kind)

@@ -27,6 +27,7 @@ from carbon_pipelines.lake.change_batch import (
     UNCHANGED_SEPARATOR,
     ChangeBatch,
 )
+from carbon_pipelines.lake.extension import like, storage
 from carbon_pipelines.lake.keys import KeySet, number_keys
 
 
@@ -73,10 +74,10 @@ def fold_batch(batch: ChangeBatch, before: Sequence[pa.Array], after: Sequence[p
     deletes = batch.operation[start:] == DELETE
     mask = pa.array(deletes)
     columns = [
-        pc.if_else(mask, _plain(b.slice(start)), _plain(a.slice(start)))
+        pc.if_else(mask, storage(b.slice(start)), storage(a.slice(start)))
         for b, a in zip(before, after, strict=True)
     ]
-    columns = [_like(column, a) for column, a in zip(columns, after, strict=True)]
+    columns = [like(column, a) for column, a in zip(columns, after, strict=True)]
     keys, numbers = number_keys(columns)
     last = np.full(len(keys), -1, dtype=np.int64)
     last[numbers] = np.arange(len(numbers))
@@ -98,16 +99,6 @@ def fold_inserts(batch: ChangeBatch) -> Fold:
     truncated_at = int(truncates[-1]) if len(truncates) else -1
     inserts = np.flatnonzero(batch.operation == CREATE)
     return Fold(None, inserts[inserts > truncated_at], truncated_at)
-
-
-def _plain(column: pa.Array) -> pa.Array:
-    return column.storage if isinstance(column, pa.ExtensionArray) else column
-
-
-def _like(column: pa.Array, model: pa.Array) -> pa.Array:
-    if isinstance(model, pa.ExtensionArray):
-        return pa.ExtensionArray.from_storage(model.type, column)
-    return column
 
 
 class _Toast:
@@ -192,9 +183,9 @@ class _Toast:
         indexes = np.flatnonzero(moved)
         if not len(indexes):
             return {}
-        old = [_plain(c.slice(self._start)).take(pa.array(indexes)) for c in self._before]
+        old = [storage(c.slice(self._start)).take(pa.array(indexes)) for c in self._before]
         both = [
-            pa.concat_arrays([_plain(k), o]) for k, o in zip(self._keys.columns, old, strict=True)
+            pa.concat_arrays([storage(k), o]) for k, o in zip(self._keys.columns, old, strict=True)
         ]
         _, numbers = number_keys(both)
         found = numbers[len(self._keys) :]

@@ -24,6 +24,7 @@ import pyarrow as pa
 
 from carbon_pipelines.lake.arrow import compute as pc
 from carbon_pipelines.lake.change_batch import DELETE, TRUNCATE, UNCHANGED_SEPARATOR, ChangeBatch
+from carbon_pipelines.lake.extension import like, storage
 from carbon_pipelines.lake.fold import Fold, LakeFill
 from carbon_pipelines.lake.keys import KeySet, number_keys
 
@@ -96,8 +97,8 @@ class _Lives:
         events = np.flatnonzero(batch.operation != TRUNCATE)
         epoch = np.searchsorted(self.truncates, events)
         deletes = batch.operation[events] == DELETE
-        old = [_plain(column).take(pa.array(events)) for column in before]
-        new = [_plain(column).take(pa.array(events)) for column in after]
+        old = [storage(column).take(pa.array(events)) for column in before]
+        new = [storage(column).take(pa.array(events)) for column in after]
         own = [pc.if_else(pa.array(deletes), o, n) for o, n in zip(old, new, strict=True)]
         moved = np.flatnonzero(~deletes & old[0].is_valid().to_numpy(zero_copy_only=False))
         self.keys, numbers, previous = _numbered(own, old, epoch, moved, after)
@@ -204,14 +205,4 @@ def _numbered(
     changed = (theirs != mine[moved]) & (theirs <= mine.max(initial=-1))
     previous[moved[changed]] = theirs[changed]
     columns = zip(keys.columns[1:], after, strict=True)
-    return KeySet(tuple(_like(column, model) for column, model in columns)), mine, previous
-
-
-def _plain(column: pa.Array) -> pa.Array:
-    return column.storage if isinstance(column, pa.ExtensionArray) else column
-
-
-def _like(column: pa.Array, model: pa.Array) -> pa.Array:
-    if isinstance(model, pa.ExtensionArray):
-        return pa.ExtensionArray.from_storage(model.type, column)
-    return column
+    return KeySet(tuple(like(column, model) for column, model in columns)), mine, previous

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from carbon_pipelines.lake.arrow import compute as pc
+from carbon_pipelines.lake.extension import storage
 
 _COMPOSITE_LIMIT = 2**62
 """Above this, combined codes are renumbered before the next column is added."""
@@ -39,9 +40,9 @@ def number_keys(columns: Sequence[pa.Array]) -> tuple[KeySet, np.ndarray]:
     Returns:
         The distinct keys and, for each row, the number of its key (int64).
     """
-    storage = [_storage(column) for column in columns]
-    codes = _dictionary_codes(storage[0])
-    for column in storage[1:]:
+    stored = [storage(column) for column in columns]
+    codes = _dictionary_codes(stored[0])
+    for column in stored[1:]:
         codes = _combine(codes, _dictionary_codes(column))
     encoded = pa.array(codes).dictionary_encode()
     numbers = encoded.indices.to_numpy().astype(np.int64)
@@ -49,10 +50,6 @@ def number_keys(columns: Sequence[pa.Array]) -> tuple[KeySet, np.ndarray]:
     first[numbers[::-1]] = np.arange(len(numbers) - 1, -1, -1)
     take = pa.array(first)
     return KeySet(tuple(column.take(take) for column in columns)), numbers
-
-
-def _storage(column: pa.Array) -> pa.Array:
-    return column.storage if isinstance(column, pa.ExtensionArray) else column
 
 
 def _dictionary_codes(column: pa.Array) -> np.ndarray:
@@ -82,7 +79,7 @@ class KeyMatcher:
         self._values: list[pa.Array] = []
         self._combinations: list[pa.Array] = []
         codes = pa.array(np.zeros(len(keys), dtype=np.int64))
-        for column in (_storage(column) for column in keys.columns):
+        for column in (storage(column) for column in keys.columns):
             values = column.unique()
             combined = _combined(codes, pc.index_in(column, value_set=values), len(values))
             combinations = combined.unique()
@@ -92,10 +89,10 @@ class KeyMatcher:
 
     def match(self, columns: Sequence[pa.Array]) -> np.ndarray:
         """For each row of ``columns`` the number of its key in the set, or -1 (int64)."""
-        storage = [_storage(column) for column in columns]
-        codes = pc.index_in(storage[0], value_set=self._values[0])
+        stored = [storage(column) for column in columns]
+        codes = pc.index_in(stored[0], value_set=self._values[0])
         for column, values, combinations in zip(
-            storage[1:], self._values[1:], self._combinations[1:], strict=True
+            stored[1:], self._values[1:], self._combinations[1:], strict=True
         ):
             combined = _combined(codes, pc.index_in(column, value_set=values), len(values))
             codes = pc.index_in(combined, value_set=combinations, skip_nulls=True)

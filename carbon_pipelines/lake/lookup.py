@@ -20,6 +20,7 @@ from pyiceberg.io import FileIO
 from pyiceberg.schema import Schema
 
 from carbon_pipelines.lake.delete_file import read_positions
+from carbon_pipelines.lake.extension import storage, storage_type
 from carbon_pipelines.lake.keys import KeyMatcher, KeySet
 from carbon_pipelines.lake.pruning import BoundsPruner
 from carbon_pipelines.lake.table_files import LiveFile, TableFiles
@@ -205,16 +206,6 @@ def live_rows(
     shared_gone = read_positions(io, [d.file for d in shared], path)
     live = ~np.isin(positions, np.concatenate([own_gone, shared_gone]))
     return FoundRows(data, positions[live], keys[live], own_gone, shared_gone, own)
-
-
-def storage(values: pa.Array) -> pa.Array:
-    """What ``values`` are stored as."""
-    return values.storage if isinstance(values, pa.ExtensionArray) else values
-
-
-def storage_type(kind: pa.DataType) -> pa.DataType:
-    """What values of ``kind`` are stored as."""
-    return kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
 
 
 def _grouped(rows: Iterator[_KeyRows]) -> Iterator[list[_KeyRows]]:

@@ -15,6 +15,7 @@ from carbon_pipelines.errors import CarbonPipelinesError, MissingPriorValueError
 from carbon_pipelines.lake.arrow import compute as pc
 from carbon_pipelines.lake.change_batch import ChangeBatch
 from carbon_pipelines.lake.codec import decode_column
+from carbon_pipelines.lake.extension import storage, storage_type
 from carbon_pipelines.lake.fold import Fold, LakeFill
 from carbon_pipelines.lake.halving import undecodable
 from carbon_pipelines.lake.keys import KeySet
@@ -96,7 +97,7 @@ class NewRows:
     ) -> pa.Array:
         """``decoded`` where ``known``, the lake's old values elsewhere, in row order."""
         old = self._old_values(column, fill)
-        both = pa.concat_arrays([_storage(decoded), _storage(old)])
+        both = pa.concat_arrays([storage(decoded), storage(old)])
         index = np.empty(len(known), dtype=np.int64)
         index[known] = np.arange(len(decoded))
         index[fill.rows] = len(decoded) + np.arange(len(fill.rows))
@@ -114,7 +115,7 @@ class NewRows:
         for rows in self._found:
             wanted = np.flatnonzero(np.isin(rows.keys, wanted_keys))
             if len(wanted):
-                parts.append(_storage(self._lookup.read_values(rows, column.name, wanted)))
+                parts.append(storage(self._lookup.read_values(rows, column.name, wanted)))
                 where.update(
                     zip(rows.keys[wanted].tolist(), range(start, start + len(wanted)), strict=True)
                 )
@@ -122,7 +123,7 @@ class NewRows:
         missing = [key for key in fill.keys.tolist() if key not in where]
         if missing:
             raise self._missing(column.name, missing)
-        values = pa.concat_arrays([p.cast(_storage_type(column.type)) for p in parts])
+        values = pa.concat_arrays([p.cast(storage_type(column.type)) for p in parts])
         return values.take(pa.array([where[key] for key in fill.keys.tolist()], pa.int64()))
 
     def _missing(self, column: str, missing: list[int]) -> MissingPriorValueError:
@@ -139,15 +140,7 @@ def sort_rows(rows: pa.Table, spec: TableSpec) -> pa.Table:
         return rows
     order = {"asc": "ascending", "desc": "descending"}
     # Arrow sorts no uuids, but the bytes that they are
-    arrays = [_storage(rows.column(f.column).combine_chunks()) for f in spec.sort_order]
+    arrays = [storage(rows.column(f.column).combine_chunks()) for f in spec.sort_order]
     names = [field.column for field in spec.sort_order]
     keys = [(field.column, order[field.direction]) for field in spec.sort_order]
     return rows.take(pc.sort_indices(pa.table(arrays, names=names), sort_keys=keys))
-
-
-def _storage(values: pa.Array) -> pa.Array:
-    return values.storage if isinstance(values, pa.ExtensionArray) else values
-
-
-def _storage_type(kind: pa.DataType) -> pa.DataType:
-    return kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind

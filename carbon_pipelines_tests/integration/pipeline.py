@@ -1,7 +1,8 @@
 """A whole pipeline over one source database, for tests that look at its two ends.
 
-What belongs here: declaring tables, draining, syncing and comparing. What does not: what a test
-does to the source, and services (``conftest.py``).
+What belongs here: declaring tables, draining, syncing and comparing, and the end of a process at a
+moment that a hook tells. What does not: what a test does to the source, and services
+(``conftest.py``).
 """
 
 from collections.abc import Callable, Sequence
@@ -26,6 +27,15 @@ from carbon_pipelines.source.slot import observe_slot
 from carbon_pipelines.stream.drain import drain
 from carbon_pipelines_tests.conftest import SourceDatabase
 from carbon_pipelines_tests.oracle import differences
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def die(*_: object) -> None:
+    """End it."""
+    raise Killed
 
 
 def declare(database: str, name: str, key: Sequence[str] = ("id",), **more: Any) -> TableSpec:

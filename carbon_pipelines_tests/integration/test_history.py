@@ -35,7 +35,7 @@ from carbon_pipelines_tests.integration.audit import (
     in_the_lake,
     rows_of,
 )
-from carbon_pipelines_tests.integration.pipeline import Pipeline
+from carbon_pipelines_tests.integration.pipeline import Killed, Pipeline, die
 from carbon_pipelines_tests.integration.supervised import MOMENTS, pipeline_processes
 
 pytestmark = [
@@ -121,14 +121,7 @@ def test_every_version_is_kept_with_the_commits_that_began_and_ended_it(
     check_times(pipeline)
 
 
-class Killed(BaseException):
-    """The process ends here."""
-
-
 def test_a_kill_before_or_after_the_commit_makes_no_version_twice(pipeline: Pipeline) -> None:
-    def die() -> None:
-        raise Killed
-
     copied, after = start(pipeline)
     for moment in MOMENTS:
         change(pipeline)
@@ -263,9 +256,6 @@ def test_a_slot_that_lost_changes_parks_the_table_with_all_its_versions(
 
 
 def test_a_copy_that_was_not_published_begins_again(pipeline: Pipeline) -> None:
-    def die(_: int) -> None:
-        raise Killed
-
     pipeline.execute(*TABLE)
     table = pipeline.declare("t", mode="history")
     pipeline.drain()

@@ -19,7 +19,7 @@ from carbon_pipelines.lake.merge import MergeHooks
 from carbon_pipelines.lake.recopy import recopy_table
 from carbon_pipelines.quality.reconcile import verify_table
 from carbon_pipelines.quality.repair import REPAIR_LIMITS, plan_repair
-from carbon_pipelines_tests.integration.pipeline import Pipeline
+from carbon_pipelines_tests.integration.pipeline import Killed, Pipeline, die
 
 pytestmark = [
     pytest.mark.integration,
@@ -79,14 +79,7 @@ def test_a_table_without_a_key_has_every_row_as_often_as_its_source(pipeline: Pi
     assert pipeline.differences("t") == 0
 
 
-class Killed(BaseException):
-    """The process ends here."""
-
-
 def test_a_kill_before_or_after_the_commit_changes_no_row_twice(pipeline: Pipeline) -> None:
-    def die() -> None:
-        raise Killed
-
     pipeline.execute(*WIDE, *ROWS)
     pipeline.declare("t", (), identity="full")
     pipeline.follow("t")

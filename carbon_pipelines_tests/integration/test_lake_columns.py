@@ -4,14 +4,10 @@ import pytest
 
 from carbon_pipelines.lake.merge import MergeHooks
 from carbon_pipelines.stream.topics import topic_of
-from carbon_pipelines_tests.integration.pipeline import Pipeline
+from carbon_pipelines_tests.integration.pipeline import Killed, Pipeline, die
 from carbon_pipelines_tests.integration.streaming import positions, read_topic
 
 pytestmark = pytest.mark.integration
-
-
-class Killed(BaseException):
-    """The process ends here."""
 
 
 @pytest.fixture
@@ -35,9 +31,6 @@ SWAPPED = (
 @pytest.fixture
 def changed(pipeline: Pipeline) -> Pipeline:
     """The table's columns have followed a DDL in the lake, and the events before it have not."""
-
-    def die() -> None:
-        raise Killed
 
     pipeline.execute(
         "UPDATE t SET a = 'still a' WHERE id = 7",

@@ -28,6 +28,7 @@ from carbon_pipelines.lake.dead_letters import DeadLetterTable, Resolution
 from carbon_pipelines.lake.merge import MergeHooks
 from carbon_pipelines.lake.replay import Replaying
 from carbon_pipelines.lake.state import TableProgress, load_progress
+from carbon_pipelines_tests.integration.pipeline import Killed, die
 from carbon_pipelines_tests.lake.changes import WITH_TRUNCATES, Change, replay
 from carbon_pipelines_tests.lake.local_lake import START, LocalLake, duckdb_rows, relation
 from carbon_pipelines_tests.lake.stream import Stream
@@ -370,14 +371,6 @@ def test_a_broken_message_stops_a_table_that_may_lack_nothing(
 
     assert table.lake.rows("id") == [(1,)]
     assert table.progress.next_offset == 1
-
-
-class Killed(BaseException):
-    """The process dies here."""
-
-
-def die() -> None:
-    raise Killed
 
 
 @pytest.mark.parametrize("moment", ["after_dead_letters", "after_write", "after_commit"])
