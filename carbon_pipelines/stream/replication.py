@@ -132,16 +132,27 @@ class ReplicationStream:
             self._connection.finish()
 
     def _end_stream(self) -> None:
-        self._connection.put_copy_end()
-        self._connection.flush()
+        """End the copy, and wait for the command's own end: the slot is free only then.
+
+        The server's CopyDone comes earlier; a capture that starts on it can find the slot in use.
+        """
+        connection = self._connection
+        connection.put_copy_end()
+        connection.flush()
         give_up_at = time.monotonic() + _FAREWELL_SECONDS
-        while time.monotonic() < give_up_at:
-            size, _ = self._connection.get_copy_data(1)
-            if size < 0:
-                return
-            if size == 0:
-                self.wait(give_up_at - time.monotonic())
-                self._connection.consume_input()
+        copying = True
+        while (left := give_up_at - time.monotonic()) > 0:
+            if copying:
+                size, _ = connection.get_copy_data(1)
+                copying = size >= 0
+                waiting = size == 0
+            else:
+                waiting = bool(connection.is_busy())
+                if not waiting and connection.get_result() is None:
+                    return
+            if waiting:
+                self.wait(left)
+                connection.consume_input()
 
     def _end(self, reason: str) -> StreamError | SourceError:
         """The error of a stream that has ended: the server's if it sent one."""

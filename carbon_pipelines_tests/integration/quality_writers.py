@@ -14,6 +14,7 @@ import psycopg
 
 from carbon_pipelines.stream.capture import Capture
 from carbon_pipelines_tests.integration.quality_bench import Bench
+from carbon_pipelines_tests.integration.streaming import wait_until
 
 Connection = psycopg.Connection[tuple[object, ...]]
 
@@ -73,10 +74,12 @@ def writers(
 
 @contextmanager
 def captured(bench: Bench) -> Iterator[None]:
+    """A continuous capture holds the slot, before the body starts and until it ends."""
     stop = threading.Event()
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(Capture(bench.database, bench.endpoints).run, stop)
+        running = pool.submit(Capture(bench.database, bench.endpoints).run_forever, stop)
         try:
+            wait_until(lambda: running.done() or bench.is_captured())
             yield
         finally:
             stop.set()
