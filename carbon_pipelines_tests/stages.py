@@ -20,6 +20,9 @@ BIN = Path(sys.executable).parent
 TESTS = "carbon_pipelines_tests"
 
 PYTEST = (sys.executable, "-m", "pytest", "-q")
+WORKERS = ("-n", "3", "--dist", "worksteal")
+"""Tests of services wait more than they compute: three at a time keep two cores busy. Each worker
+has a stack of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,7 @@ def plan_stages(environ: Mapping[str, str]) -> tuple[Stage, ...]:
             (
                 (
                     *PYTEST,
+                    *WORKERS,
                     f"{TESTS}/integration",
                     "-m",
                     f"integration and not trino and not debezium{skipped}",
