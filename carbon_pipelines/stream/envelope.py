@@ -18,14 +18,12 @@ update or delete that PostgreSQL sends without the declared key has none either,
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from struct import Struct
 
 from carbon_pipelines.source.relation import SourceRelation, SourceType
-from carbon_pipelines.stream.json_values import NULL, Encode, builtin_type, string, value_encoding
+from carbon_pipelines.stream.json_values import NULL, builtin_type, string, value_encoding
 from carbon_pipelines.stream.pgoutput import Relation, RelationColumn
+from carbon_pipelines.stream.row_reading import ColumnReading, Values, compile_reader
 
-_TEXT, _NULL, _UNCHANGED = b"tnu"
-_SIZE = Struct(">I").unpack_from
 _SEPARATOR = "\x1f"
 
 UNRECORDED = 0
@@ -34,12 +32,6 @@ PARTITION_TRUNCATED = -1
 """That of a message, ``op`` m: partitions were truncated, and rows went without an event each."""
 UNKEYED = -2
 """That of updates and deletes that do not carry the declared key: they have no value at all."""
-
-Row = list[bytes]
-"""What stands between the braces, in pieces: name, value, name, value, for every column."""
-
-RowReader = Callable[[bytes, int], tuple[Row, int, list[int]]]
-"""(message, offset of a tuple) -> row, offset after it, indexes of unchanged columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,26 +49,17 @@ class Target:
     is_history: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Column:
-    """A column, compiled: ``name`` is ``"c":`` with its comma, empty if the column is dropped."""
-
-    name: bytes
-    encode: Encode | None
-    null: bytes
-    unavailable: bytes
-
-
 class RelationEncoder:
     """Encodes rows and events of one relation message.
 
-    The templates take, in this order: what stands in ``before`` or ``after`` where there is
-    something, xid, lsn, commit_lsn, ordinal, ``unchanged`` (see ``unchanged_field``), and ts_ms.
+    The templates take, in this order: what stands in ``before`` if there is something, the values
+    of ``after`` one by one, xid, lsn, commit_lsn, ordinal, ``unchanged`` (see ``unchanged_field``),
+    and ts_ms. xid, commit_lsn and ts_ms are bytes: they are written once in a transaction.
     """
 
     __slots__ = (
         *("changed", "created", "deleted", "key_of", "keyed", "moved", "of_leaf"),
-        *("part_truncated", "read_row", "relation", "sealed", "target", "truncated"),
+        *("part_truncated", "read_row", "relation", "row", "sealed", "target", "truncated"),
         *("unkeyed_change", "unkeyed_delete", "version"),
     )
 
@@ -110,7 +93,10 @@ class RelationEncoder:
         self.version = UNRECORDED if self.sealed else version
         dropped = sent if self.sealed else target.dropped
         types = {column.name: column.type for column in known.columns} if known is not None else {}
-        self.read_row = _compile_reader(_compile_columns(relation, dropped, target.texts, types))
+        self.read_row = compile_reader(
+            [_reading(column, dropped, target.texts, types) for column in relation.columns]
+        )
+        self.row = _row_template(relation, dropped)
         key = () if self.sealed else _key_columns(relation, target)
         self.key_of = _sealed_key if self.sealed and target.key else _compile_key(relation, key)
         self.keyed = self.sealed or (bool(key) and all(column.in_identity for column in key))
@@ -118,16 +104,16 @@ class RelationEncoder:
         self.unkeyed_change = _template(b"u", NULL, b"{}", source)
         self.unkeyed_delete = _template(b"d", b"{}", NULL, source)
         source = _source_template(database, relation, self.version, generation)
-        self.created = _template(b"c", NULL, b"{%b}", source)
-        self.changed = _template(b"u", NULL, b"{%b}", source)
-        self.moved = _template(b"u", b"%b", b"{%b}", source)
+        self.created = _template(b"c", NULL, self.row, source)
+        self.changed = _template(b"u", NULL, self.row, source)
+        self.moved = _template(b"u", b"%b", self.row, source)
         self.deleted = _template(b"d", b"%b", NULL, source)
         self.truncated = _template(b"t", NULL, NULL, source)
         source = _source_template(database, relation, PARTITION_TRUNCATED, generation)
         self.part_truncated = _template(b"m", NULL, NULL, source)
 
     def fill_unchanged(
-        self, row: Row, old_row: Row, unchanged: Sequence[int], *, old_is_whole: bool
+        self, row: Values, old_row: Values, unchanged: Sequence[int], *, old_is_whole: bool
     ) -> list[int]:
         """Take unchanged values from the old row where it carries them.
 
@@ -143,18 +129,18 @@ class RelationEncoder:
         left: list[int] = []
         for index in unchanged:
             if old_is_whole or self.relation.columns[index].in_identity:
-                row[2 * index + 1] = old_row[2 * index + 1]
+                row[index] = old_row[index]
             else:
                 left.append(index)
         return left
 
-    def old_image(self, row: Row, *, is_whole: bool) -> bytes | None:
+    def old_image(self, row: Values, *, is_whole: bool) -> bytes | None:
         """What stands in ``before``: the old key, or the whole old row, null if that did not come.
 
         None if the old row does not carry the key. Readers refuse null and None.
         """
         if self.target.whole_rows:
-            return b"{%b}" % b"".join(row) if is_whole else NULL
+            return self.row % tuple(row) if is_whole else NULL
         return (self.key_of(row) or NULL) if self.keyed else None
 
     def unchanged_field(self, unchanged: Sequence[int]) -> bytes:
@@ -177,24 +163,28 @@ def _version(relation: Relation, known: SourceRelation | None, *, in_any_order: 
     return known.version if sent == recorded else UNRECORDED
 
 
-def _compile_columns(
-    relation: Relation,
+def _reading(
+    column: RelationColumn,
     dropped: frozenset[str],
     texts: frozenset[str],
     types: dict[str, SourceType],
-) -> tuple[_Column, ...]:
-    columns: list[_Column] = []
-    comma = b""
+) -> ColumnReading:
+    if column.name in dropped:
+        return ColumnReading(_nothing, b"", b"")
+    encoding = value_encoding(_type_of(column, types), as_text=column.name in texts)
+    return ColumnReading(encoding.encode, NULL, encoding.unavailable)
+
+
+def _row_template(relation: Relation, dropped: frozenset[str]) -> bytes:
+    """A row as an object; a dropped column's place stays, and nothing is put there."""
+    template, comma = b"", b""
     for column in relation.columns:
         if column.name in dropped:
-            columns.append(_Column(b"", _nothing, b"", b""))
-            continue
-        name = b"%b%b:" % (comma, string(column.name.encode()))
-        as_text = column.name in texts
-        encoding = value_encoding(_type_of(column, types), as_text=as_text)
-        columns.append(_Column(name, encoding.encode, NULL, encoding.unavailable))
-        comma = b","
-    return tuple(columns)
+            template += b"%b"
+        else:
+            template += b"%b%b:%%b" % (comma, _literal(string(column.name.encode())))
+            comma = b","
+    return b"{%b}" % template
 
 
 def _type_of(column: RelationColumn, types: dict[str, SourceType]) -> SourceType:
@@ -208,41 +198,6 @@ def _type_of(column: RelationColumn, types: dict[str, SourceType]) -> SourceType
     return SourceType(column.type_oid, column.typmod, "unknown", "b", "unknown", None)
 
 
-def _compile_reader(columns: Sequence[_Column]) -> RowReader:
-    expected = len(columns)
-    steps = [(column.name, column.encode, column.null, column.unavailable) for column in columns]
-
-    def read_row(message: bytes, at: int) -> tuple[Row, int, list[int]]:
-        if message[at] << 8 | message[at + 1] != expected:
-            reason = f"a row does not have the {expected} columns of its relation message"
-            raise ValueError(reason)
-        at += 2
-        row: Row = []
-        add = row.append
-        unchanged: list[int] = []
-        for name, encode, null, unavailable in steps:
-            kind = message[at]
-            add(name)
-            if kind == _TEXT:
-                start = at + 5
-                at = start + _SIZE(message, at + 1)[0]
-                value = message[start:at]
-                add(value if encode is None else encode(value))
-                continue
-            at += 1
-            if kind == _NULL:
-                add(null)
-            elif kind == _UNCHANGED:
-                add(unavailable)
-                unchanged.append(len(row) // 2 - 1)
-            else:
-                reason = f"a value of kind {chr(kind)!r}"
-                raise ValueError(reason)
-        return row, at, unchanged
-
-    return read_row
-
-
 def _key_columns(relation: Relation, target: Target) -> tuple[RelationColumn, ...]:
     """The declared key, or the replica identity where the owner renamed a column of the key."""
     by_name = {column.name: column for column in relation.columns}
@@ -253,20 +208,20 @@ def _key_columns(relation: Relation, target: Target) -> tuple[RelationColumn, ..
 
 def _compile_key(
     relation: Relation, key: Sequence[RelationColumn]
-) -> Callable[[Row], bytes | None]:
+) -> Callable[[Values], bytes | None]:
     """From a row to ``{"k":v}``; to None for a table without a key."""
     if not key:
         return _no_key
     template = b"{%b}" % b",".join(b"%b:%%b" % _literal(string(c.name.encode())) for c in key)
-    values = itemgetter(*(2 * relation.columns.index(column) + 1 for column in key))
+    values = itemgetter(*(relation.columns.index(column) for column in key))
     return lambda row: template % values(row)
 
 
-def _no_key(row: Row) -> None:  # noqa: ARG001
+def _no_key(row: Values) -> None:  # noqa: ARG001
     return None
 
 
-def _sealed_key(row: Row) -> bytes:  # noqa: ARG001
+def _sealed_key(row: Values) -> bytes:  # noqa: ARG001
     return b"{}"
 
 
@@ -280,14 +235,14 @@ def _source_template(database: str, relation: Relation, version: int, generation
         _literal(string(name.encode())) for name in (database, relation.schema, relation.name)
     )
     return (
-        b'{"connector":"carbon","db":%b,"schema":%b,"table":%b,"txId":%%d,"lsn":%%d,'
-        b'"commit_lsn":%%d,"ordinal":%%d,"schema_version":%d%b%%b}'
+        b'{"connector":"carbon","db":%b,"schema":%b,"table":%b,"txId":%%b,"lsn":%%d,'
+        b'"commit_lsn":%%b,"ordinal":%%d,"schema_version":%d%b%%b}'
         % (db, schema, table, version, behind_gap)
     )
 
 
 def _template(op: bytes, before: bytes, after: bytes, source: bytes) -> bytes:
-    return b'{"before":%b,"after":%b,"source":%b,"op":"%b","ts_ms":%%d}' % (
+    return b'{"before":%b,"after":%b,"source":%b,"op":"%b","ts_ms":%%b}' % (
         before,
         after,
         source,

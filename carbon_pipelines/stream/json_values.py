@@ -34,7 +34,7 @@ _PLAIN_TEXT = frozenset(
     }
 )
 _NOT_FINITE = frozenset({b"NaN", b"Infinity", b"-Infinity"})
-_NEEDS_ESCAPE = re.compile(rb'["\\\x00-\x1f]')
+NEEDS_ESCAPE = re.compile(rb'["\\\x00-\x1f]')
 _ESCAPES = {bytes([code]): b"\\u%04x" % code for code in range(32)} | {
     b'"': b'\\"',
     b"\\": b"\\\\",
@@ -63,7 +63,7 @@ def value_encoding(source_type: SourceType, *, as_text: bool = False) -> ValueEn
     if source_type.element is not None and source_type.is_list and not as_text:
         return ValueEncoding(_array_encoder(source_type.element), NULL)
     encode = _scalar_encoder(source_type)
-    is_string = encode in (_quote, string, _bytea)
+    is_string = encode in (quote, string, _bytea)
     return ValueEncoding(encode, UNAVAILABLE if is_string else NULL)
 
 
@@ -80,8 +80,8 @@ def builtin_type(oid: int, typmod: int) -> SourceType | None:
 
 def string(value: bytes) -> bytes:
     """A JSON string for UTF-8 text; bytes past ASCII stay as they are."""
-    if _NEEDS_ESCAPE.search(value):
-        value = _NEEDS_ESCAPE.sub(_escape, value)
+    if NEEDS_ESCAPE.search(value):
+        value = NEEDS_ESCAPE.sub(_escape, value)
     return b'"%b"' % value
 
 
@@ -89,7 +89,8 @@ def _escape(found: re.Match[bytes]) -> bytes:
     return _ESCAPES[found[0]]
 
 
-def _quote(value: bytes) -> bytes:
+def quote(value: bytes) -> bytes:
+    """A JSON string for text that needs no escapes."""
     return b'"%b"' % value
 
 
@@ -116,7 +117,7 @@ def _scalar_encoder(source_type: SourceType) -> Encode | None:
         return _boolean
     if base_name == "bytea":
         return _bytea
-    return _quote if base_name in _PLAIN_TEXT else string
+    return quote if base_name in _PLAIN_TEXT else string
 
 
 def _array_encoder(element: SourceType) -> Encode:

@@ -37,6 +37,7 @@ from carbon_pipelines.stream.pgoutput import (
     wal_start,
 )
 from carbon_pipelines.stream.routing import Name, Routing
+from carbon_pipelines.stream.row_reading import Values
 
 Produce = Callable[[str, bytes, bytes | None], None]
 """(topic, value, key): hand an event on; the order of calls is the order in each topic."""
@@ -45,7 +46,7 @@ _NEW, _OLD_KEY, _OLD_ROW = b"NKO"
 _OID = slice(BODY + 1, BODY + 5)
 _ALL = 1 << 63
 _UNKEYED_KEY = b"{}"
-_Old = tuple[list[bytes], bytes | None, int]
+_Old = tuple[Values, bytes | None, int]
 
 
 class Translator:
@@ -94,7 +95,8 @@ class Translator:
         self._passed, self._on_ignored = resume_after, on_ignored
         self._generation = generation
         self._ignored: set[bytes] = set()
-        self._xid, self._committed_at_ms, self._skip = 0, 0, 0
+        self._skip = 0
+        self._told = b"0", b"0", b"0"  # of the transaction: xid, commit LSN, when
         self._handlers: dict[int, Callable[[bytes], None]] = {
             ord("I"): self._insert,
             ord("U"): self._update,
@@ -135,7 +137,7 @@ class Translator:
         begin = decode_begin(message, BODY + 1)
         self._passed = self.position
         self.commit_lsn, self.ordinal = begin.commit_lsn, 0
-        self._xid, self._committed_at_ms = begin.xid, begin.committed_at_ms
+        self._told = b"%d" % begin.xid, b"%d" % begin.commit_lsn, b"%d" % begin.committed_at_ms
         self.in_transaction = True
         after = self._resume_after
         if begin.commit_lsn > after.commit_lsn:
@@ -157,7 +159,7 @@ class Translator:
         _expect(message[30] == _NEW, "an insert without a new row")
         row, end, unchanged = encoder.read_row(message, 31)
         _expect(end == len(message) and not unchanged, "a row does not end with its message")
-        value = self._emit(encoder, encoder.created, (b"".join(row),), message, encoder.key_of(row))
+        value = self._emit(encoder, encoder.created, row, message, encoder.key_of(row))
         if encoder.target.is_history:
             self._learn(json.loads(value)["after"])
 
@@ -176,8 +178,7 @@ class Translator:
             # the old row's key may have been another one, and nothing would say so
             self._emit(encoder, encoder.unkeyed_change, (), message, _UNKEYED_KEY)
             return
-        after, key = (b"".join(row),), encoder.key_of(row)
-        self._emit(encoder, encoder.changed, after, message, key, unchanged)
+        self._emit(encoder, encoder.changed, row, message, encoder.key_of(row), unchanged)
 
     def _update_with_old_row(self, message: bytes) -> None:
         """An update whose key changed, or of a table with REPLICA IDENTITY FULL."""
@@ -201,7 +202,7 @@ class Translator:
             self.ordinal = ordinal - 1
             self._emit(encoder, encoder.deleted, (old,), message, old)
             self.ordinal = ordinal
-        self._emit(encoder, encoder.moved, (old, b"".join(row)), message, key, unchanged)
+        self._emit(encoder, encoder.moved, (old, *row), message, key, unchanged)
 
     def _delete(self, message: bytes) -> None:
         self.ordinal = ordinal = self.ordinal + 1
@@ -278,14 +279,15 @@ class Translator:
         self,
         encoder: RelationEncoder,
         template: bytes,
-        rows: tuple[bytes, ...],
+        rows: Sequence[bytes],
         message: bytes,
         key: bytes | None,
         unchanged: Sequence[int] = (),
     ) -> bytes:
-        place = (self._xid, wal_start(message), self.commit_lsn, self.ordinal)
         more = encoder.unchanged_field(unchanged) if unchanged else b""
-        value = template % (*rows, *place, more, self._committed_at_ms)
+        xid, commit_lsn, at_ms = self._told
+        place = (xid, wal_start(message), commit_lsn, self.ordinal, more, at_ms)
+        value = template % (*rows, *place)
         self._produce(encoder.target.topic, value, key)
         self.events += 1
         return value
