@@ -21,7 +21,7 @@ from trino.dbapi import Cursor, connect
 from carbon_pipelines.embedded.endpoints import cache_directory
 from carbon_pipelines.embedded.stack import Stack
 
-settings.register_profile("usual", max_examples=50, deadline=None)
+settings.register_profile("usual", max_examples=30, deadline=None)
 settings.register_profile("nightly", max_examples=1_000, deadline=None)
 settings.load_profile("nightly" if os.environ.get("CARBON_NIGHTLY") == "1" else "usual")
 
