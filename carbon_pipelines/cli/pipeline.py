@@ -56,7 +56,7 @@ def sync(patterns: tuple[str, ...], timeout: float) -> None:
     A table's first sync copies it. One table's error does not stop the others.
     """
     catalog, endpoints = surroundings.catalog(), surroundings.endpoints()
-    chosen = _chosen(catalog, patterns)
+    chosen = chosen_tables(catalog, patterns)
     from carbon_pipelines.lake.sync import sync_table
     from carbon_pipelines.stream.drain import drain
 
@@ -97,7 +97,7 @@ def verify(patterns: tuple[str, ...], *, repair: bool, yes: bool, reason: str | 
         message = '--yes belongs to --repair and needs --reason "why".'
         raise click.UsageError(message)
     catalog, endpoints = surroundings.catalog(), surroundings.endpoints()
-    chosen = _chosen(catalog, patterns)
+    chosen = chosen_tables(catalog, patterns)
     from carbon_pipelines.quality.reconcile import verify_table
     from carbon_pipelines.quality.repair import REPAIR_LIMITS, plan_repair, repair_table
 
@@ -157,8 +157,8 @@ def start_over(database: str, *, yes: bool) -> None:
         click.echo(copied)
 
 
-def _chosen(catalog: Catalog, patterns: Sequence[str]) -> tuple[TableSpec, ...]:
-    """The tables to work on: none at all must not look like success."""
+def chosen_tables(catalog: Catalog, patterns: Sequence[str]) -> tuple[TableSpec, ...]:
+    """The tables to work on; none at all must not look like success."""
     chosen = catalog.select(patterns)
     if not chosen:
         message = 'No table is declared yet; "carbon tables add" declares one.'

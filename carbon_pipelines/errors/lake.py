@@ -236,6 +236,19 @@ class CommitConflictError(LakeError):
         )
 
 
+class FollowRunningError(LakeError):
+    """Another process follows ``table``; ``holder`` says which."""
+
+    retryable = True
+
+    def __init__(self, table: str, holder: str) -> None:
+        self.table, self.holder = table, holder
+        super().__init__(
+            f"{table} is followed by another process already ({holder}). That one keeps it up to "
+            "date and nothing is lost; stop it before this one can take over."
+        )
+
+
 class CommitUnknownError(LakeError):
     """Whether a commit landed could not be told."""
 

@@ -98,6 +98,7 @@ CarbonPipelinesError                  (``retryable`` says whether the same call 
 │   ├── ModeChangedError              a table is declared with another mode than it was written with
 │   ├── SequenceNumberError           a foreign commit set the table's sequence numbers back
 │   ├── CommitConflictError           (retryable) another writer committed first
+│   ├── FollowRunningError            (retryable) another process merges a table continuously
 │   ├── CommitUnknownError            (retryable) whether a commit landed could not be told
 │   ├── StateMissingError             no snapshot of the table carries our progress
 │   ├── StateFormatError              the progress was written by another format version

@@ -5,8 +5,10 @@ each batch. What does not: which events a batch has (``event_reading.py``), what
 (``merge.py``) and the first copy (``first_copy.py``).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import pyarrow as pa
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 from pyiceberg.table.refs import MAIN_BRANCH
@@ -28,6 +30,11 @@ from carbon_pipelines.stream.topics import TopicState, topic_of
 
 FURTHER = 2
 """Times that a batch is read again because an event after it decides a row of it."""
+
+
+Visible = Callable[[pa.Array], None]
+"""Told, once a commit shows them, when each event was committed in the source: milliseconds from
+1970, or null."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +61,7 @@ class CatchUp:
         bootstrap: Kafka's bootstrap servers.
         rereading: Where values come from that neither events nor the lake have; without it, such
             events are refused.
+        visible: Told of events that a commit has made visible.
     """
 
     def __init__(
@@ -65,10 +73,11 @@ class CatchUp:
         branch: str = MAIN_BRANCH,
         hooks: MergeHooks | None = None,
         rereading: Rereading | None = None,
+        visible: Visible = lambda _: None,
     ) -> None:
         self._catalog, self._spec, self._bootstrap = catalog, table, bootstrap
         self._branch, self._hooks = branch, hooks or MergeHooks()
-        self._rereading = rereading
+        self._rereading, self._visible = rereading, visible
 
     def run(
         self, table: Table, progress: TableProgress, *, until_lsn: int | None = None
@@ -154,7 +163,9 @@ class CatchUp:
             if part.batch is None:
                 return _added(done, merge.record(base, after), after, 0)
             try:
-                merged = merge.apply(unseen(part.batch, base), base, after)
+                fresh = unseen(part.batch, base)
+                merged = merge.apply(fresh, base, after)
+                self._visible(fresh.committed_ms)
                 return _added(done, merged, after, len(part.batch))
             except MERGE_REFUSALS:
                 if self._branch != MAIN_BRANCH:
@@ -167,6 +178,8 @@ class CatchUp:
         aside = SettingAside(self._catalog, spec, self._bootstrap, merge, self._hooks)
         outcome = aside.apply(base, part, broken, moved)
         if outcome.merged is not None:
+            if part.batch is not None:
+                self._visible(part.batch.slice(0, outcome.events).committed_ms)
             done = _added(done, outcome.merged, outcome.after, outcome.events)
         if outcome.stop is not None:
             raise outcome.stop

@@ -6,7 +6,7 @@ What does not: draining the source into Kafka (``stream/drain.py``; the caller h
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
@@ -21,6 +21,7 @@ from carbon_pipelines.lake.connection import lake_errors, load_table, open_catal
 from carbon_pipelines.lake.delete_file import count_rows
 from carbon_pipelines.lake.evolution import COMMENT
 from carbon_pipelines.lake.first_copy import FirstCopy
+from carbon_pipelines.lake.freshness import Freshness
 from carbon_pipelines.lake.gap import check_generation
 from carbon_pipelines.lake.merge import MergeHooks
 from carbon_pipelines.lake.mode import check_mode
@@ -50,6 +51,7 @@ class TableSynced:
         schema_steps: Changes of columns that were followed.
         progress: What snapshot ``snapshot_id`` carries.
         seconds_by_step: Wall seconds of "first_copy" and "merge".
+        freshness: Of the events that were merged, how old they were when that was visible.
     """
 
     identifier: tuple[str, str]
@@ -72,6 +74,7 @@ class TableSynced:
     recopied: tuple[str, ...] = ()
     schema_steps: tuple[str, ...] = ()
     seconds_by_step: Mapping[str, float] = field(default_factory=dict[str, float])
+    freshness: Freshness = field(default_factory=Freshness)
 
     @property
     def through_lsn(self) -> int:
@@ -135,7 +138,15 @@ def sync_table(
         copied_rows, steps = 0, dict[str, float]()
         rereading = Rereading(database, endpoints)
         bootstrap = endpoints.stream_bootstrap
-        catch_up = CatchUp(catalog, table, bootstrap, hooks=hooks, rereading=rereading)
+        freshness = Freshness()
+        catch_up = CatchUp(
+            catalog,
+            table,
+            bootstrap,
+            hooks=hooks,
+            rereading=rereading,
+            visible=lambda committed_ms: freshness.add(committed_ms, time.time() * 1000),
+        )
         answer = Answer(catalog, table, database, endpoints, report)
         copies_left, recopied = COPIES_BEHIND_GAPS, list[str]()
         while True:
@@ -158,7 +169,8 @@ def sync_table(
                     copied_rows += copied.rows
                     continue
                 steps["merge"] = time.monotonic() - started
-                return _synced(table, progress, done, copied_rows, steps, tuple(recopied))
+                synced = _synced(table, progress, done, copied_rows, steps, tuple(recopied))
+                return replace(synced, freshness=freshness)
             except StreamGapError as gap:
                 if table.is_history and iceberg is not None:
                     answer.to(gap, iceberg)

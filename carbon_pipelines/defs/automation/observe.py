@@ -4,6 +4,7 @@ Where the truth is: for ``lake``, the topic's end against the offset in the tabl
 for ``stream``, the WAL's end against what the slot has acknowledged, which Kafka then holds.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -42,8 +43,10 @@ def observe_lag(database: DatabaseSpec, endpoints: "Endpoints") -> Observation:
 
     lags: list[Lag] = []
     errors: list[CarbonPipelinesError] = []
+    followed: Collection[str] = ()
     try:
         lags.append(observe_wal(database, endpoints))
+        followed = observe_followed(database, endpoints)
     except CarbonPipelinesError as error:
         errors.append(error)
     for table in database.tables:
@@ -54,7 +57,10 @@ def observe_lag(database: DatabaseSpec, endpoints: "Endpoints") -> Observation:
         except CarbonPipelinesError as error:
             errors.append(error)
             continue
-        if state is None:
+        if table.name in followed:
+            # a run beside it would only take turns with it
+            lags.append(Lag(asset, behind=0, end=0 if state is None else state.next_offset))
+        elif state is None:
             lags.append(Lag(asset, behind=None, end=0))
         elif state.parked is not None:
             # No run would move it, unless the source has it as declared again; and once it is
@@ -67,6 +73,19 @@ def observe_lag(database: DatabaseSpec, endpoints: "Endpoints") -> Observation:
             end = state.next_offset + state.lag_offsets + gaps
             lags.append(Lag(asset, behind=state.lag_offsets + gaps, end=end))
     return Observation(tuple(lags), tuple(errors))
+
+
+def observe_followed(database: DatabaseSpec, endpoints: "Endpoints") -> Collection[str]:
+    """Names of the tables that a process merges continuously.
+
+    Raises:
+        SourceError: PostgreSQL does not answer, or refuses us.
+    """
+    from carbon_pipelines.source.connection import session
+    from carbon_pipelines.source.followers import find_followers
+
+    with session(endpoints.source_dsn(database.name)) as connection:
+        return find_followers(connection, [table.name for table in database.tables])
 
 
 def observe_wal(database: DatabaseSpec, endpoints: "Endpoints") -> Lag:

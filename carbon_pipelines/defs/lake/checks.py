@@ -11,7 +11,7 @@ import dagster as dg
 
 from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.defs.keys import table_key
-from carbon_pipelines.errors import CarbonPipelinesError, TableParkedError
+from carbon_pipelines.errors import TableParkedError
 
 FLOWING = "flowing"
 DEAD_LETTERS = "dead_letters"
@@ -73,7 +73,7 @@ def is_parked(table: TableSpec, error: TableParkedError) -> tuple[dg.AssetCheckR
     )
 
 
-def stands(table: TableSpec, error: CarbonPipelinesError) -> dg.AssetCheckResult:
+def stands(table: TableSpec, error: Exception) -> dg.AssetCheckResult:
     """The table cannot go on before somebody does something."""
     return dg.AssetCheckResult(
         asset_key=table_key("lake", table),

@@ -19,6 +19,7 @@ from carbon_pipelines.defs.resources.endpoints import EndpointsResource
 from carbon_pipelines.errors import CarbonPipelinesError, TableParkedError
 
 if TYPE_CHECKING:
+    from carbon_pipelines.lake.freshness import Freshness
     from carbon_pipelines.lake.sync import TableSynced
 
 _CLASSES = ("public", "internal", "confidential", "restricted")  # from open to strict
@@ -60,7 +61,7 @@ def lake_table(table: TableSpec, database: DatabaseSpec) -> dg.AssetsDefinition:
                     yield stands(table, error)
                 raise
         checks = [flows(table), lacks(table, len(facts.progress.dead_letters))]
-        metadata = _synced_metadata(facts)
+        metadata = synced_metadata(facts)
         if warning := _renamed_key(table, facts.key):
             context.log.warning(warning)
             metadata["carbon/renamed_key"] = warning
@@ -125,7 +126,7 @@ def _renamed_key(table: TableSpec, now: Iterable[str]) -> str | None:
     )
 
 
-def _synced_metadata(facts: "TableSynced") -> dict[str, Any]:
+def synced_metadata(facts: "TableSynced") -> dict[str, Any]:
     """The facts of one merge under the names every dashboard knows."""
     columns = [
         dg.TableColumn(name, kind, description=facts.column_comments.get(name))
@@ -151,6 +152,17 @@ def _synced_metadata(facts: "TableSynced") -> dict[str, Any]:
         metadata["carbon/recopied_because"] = list(facts.recopied)
     if facts.schema_steps:
         metadata["carbon/schema_changes"] = list(facts.schema_steps)
+    if facts.freshness.changes:
+        metadata["carbon/visible_after_seconds"] = seconds_to_visible(facts.freshness)
     if facts.snapshot_id is not None:
         metadata["carbon/snapshot_id"] = facts.snapshot_id
     return metadata
+
+
+def seconds_to_visible(freshness: "Freshness") -> dict[str, float]:
+    """How long changes took from their commit in PostgreSQL to being visible here."""
+    return {
+        "p50": round(freshness.quantile(0.5), 2),
+        "p99": round(freshness.quantile(0.99), 2),
+        "longest": round(freshness.oldest_seconds, 2),
+    }
