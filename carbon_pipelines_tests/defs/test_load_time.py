@@ -9,17 +9,22 @@ from carbon_pipelines_tests.catalog.declarations import PRICE_TICK, declare
 
 LOAD = """
 import json, resource, sys
+def cpu_seconds():
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+import dagster
+imported = cpu_seconds()
 from carbon_pipelines.definitions import defs
 repository = defs().get_repository_def()
 repository.load_all_definitions()
-usage = resource.getrusage(resource.RUSAGE_SELF)
 print(json.dumps({
     "lake_assets": sum(k.path[0] == "lake" for k in repository.asset_graph.get_all_asset_keys()),
-    "cpu_seconds": usage.ru_utime + usage.ru_stime,
+    "cpu_seconds": cpu_seconds() - imported,
     "heavy": sorted({"pyiceberg", "confluent_kafka", "duckdb"} & set(sys.modules)),
 }))
 """
-LIMIT = 5.0
+LIMIT = 3.0
+"""CPU-seconds besides importing Dagster, which takes 1.6 to 2 alone: under 5 in all."""
 RETRIES = 2
 
 
