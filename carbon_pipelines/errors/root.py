@@ -113,6 +113,21 @@ CarbonPipelinesError                  (``retryable`` says whether the same call 
 │   ├── DeadLetterExpiredError        Kafka no longer tells what came after a dead letter
 │   ├── DeadLetterMissingError        the dead letters' table lacks one that a table names
 │   └── NoSuchDeadLetterError         a dead letter to be dropped is none, or belongs to a row
+├── MaintenanceError                  upkeep of a table was refused or did not come to its end
+│   ├── RetentionZeroError            a retention that would keep nothing
+│   ├── MetadataFileMissingError      a manifest or manifest list is not there
+│   ├── TableFilesMissingError        files that snapshots need are not there
+│   ├── TableOverlapError             files of two tables lie under one prefix
+│   ├── StalePointerError             (retryable) there is newer metadata than the catalog's
+│   ├── SecondCatalogError            two catalogs write one table
+│   ├── YoungOrphansError             a running writer may be about to commit the files
+│   ├── CopyUnderWayError             (retryable) a first copy is writing files
+│   ├── QuarantineMissingError        a table has no such quarantined files
+│   ├── LeaseRefusedError             a lease that cannot be taken
+│   ├── LeaseMissingError             a table has no lease of that name
+│   ├── StoreInterruptedError         (retryable) the object store stopped answering midway
+│   ├── StoreRefusedError             the object store refuses our keys
+│   └── StoreUnknownError             a location in a kind of store that cannot be listed
 ├── QualityError                      a comparison could not be made
 │   ├── NoConsistentPointError        (retryable) source and lake never stood at the same point
 │   ├── LakeUnreadableError           the independent reader cannot read a table snapshot
