@@ -23,6 +23,17 @@ class RetentionZeroError(MaintenanceError):
         )
 
 
+class RemovalForbiddenError(MaintenanceError):
+    """A table whose files nobody may remove."""
+
+    def __init__(self, table: str) -> None:
+        self.table = table
+        super().__init__(
+            f"{table} has the property gc.enabled = false: other tables may use its files. Nothing "
+            "was removed. Set it to true if no other table does."
+        )
+
+
 class MetadataFileMissingError(MaintenanceError):
     """A file that says what a table snapshot is made of is not there."""
 

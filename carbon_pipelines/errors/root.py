@@ -115,6 +115,7 @@ CarbonPipelinesError                  (``retryable`` says whether the same call 
 │   └── NoSuchDeadLetterError         a dead letter to be dropped is none, or belongs to a row
 ├── MaintenanceError                  upkeep of a table was refused or did not come to its end
 │   ├── RetentionZeroError            a retention that would keep nothing
+│   ├── RemovalForbiddenError         a table whose files nobody may remove
 │   ├── MetadataFileMissingError      a manifest or manifest list is not there
 │   ├── TableFilesMissingError        files that snapshots need are not there
 │   ├── TableOverlapError             files of two tables lie under one prefix

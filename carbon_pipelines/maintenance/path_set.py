@@ -24,7 +24,7 @@ class PathSet:
     def __init__(self, paths: Iterable[str] = ()) -> None:
         self._sorted = np.empty(0, dtype=np.int64)
         self._asked = np.empty(0, dtype=np.bool_)
-        self._pending: list[int] = []
+        self._pending: set[int] = set()
         for path in paths:
             self.add(path)
 
@@ -35,14 +35,23 @@ class PathSet:
 
     @property
     def state_bytes(self) -> int:
-        """What the set holds in memory."""
-        return self._sorted.nbytes + self._asked.nbytes + 36 * len(self._pending)
+        """What the set holds in memory, once nothing is pending."""
+        self._settle()
+        return self._sorted.nbytes + self._asked.nbytes
 
     def add(self, path: str) -> None:
         """Put a path in."""
-        self._pending.append(hash(normalise(path)))
+        self._pending.add(hash(normalise(path)))
         if len(self._pending) >= _PENDING:
             self._settle()
+
+    def add_new(self, path: str) -> bool:
+        """Put a path in; whether it was not in before."""
+        number = hash(normalise(path))
+        if number in self._pending or self._find(number) is not None:
+            return False
+        self.add(path)
+        return True
 
     def contains(self, paths: Iterable[str]) -> list[bool]:
         """Which of ``paths`` were added; remembers that they were asked for."""
@@ -56,8 +65,9 @@ class PathSet:
         return found.tolist()
 
     def __contains__(self, path: str) -> bool:
-        """Whether a path was added; slow, for few."""
-        return self.contains([path])[0]
+        """Whether a path was added; not remembered as asked for."""
+        number = hash(normalise(path))
+        return number in self._pending or self._find(number) is not None
 
     @property
     def unasked(self) -> int:
@@ -68,14 +78,19 @@ class PathSet:
     def was_asked(self, path: str) -> bool:
         """Whether ``contains`` met this path, which was added."""
         self._settle()
-        at = np.searchsorted(self._sorted, hash(normalise(path)))
-        return bool(self._asked[at])
+        at = self._find(hash(normalise(path)))
+        return at is not None and bool(self._asked[at])
+
+    def _find(self, number: int) -> int | None:
+        at = int(np.searchsorted(self._sorted, number))
+        return at if at < len(self._sorted) and self._sorted[at] == number else None
 
     def _settle(self) -> None:
         if not self._pending:
             return
-        new = np.unique(np.array(self._pending, dtype=np.int64))
+        new = np.fromiter(self._pending, dtype=np.int64, count=len(self._pending))
         self._pending.clear()
+        new.sort()
         if len(self._sorted):
             at = np.minimum(np.searchsorted(self._sorted, new), len(self._sorted) - 1)
             new = new[self._sorted[at] != new]
