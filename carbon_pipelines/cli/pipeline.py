@@ -76,10 +76,10 @@ def sync(patterns: tuple[str, ...], timeout: float) -> None:
 
     failed = 0
     for name, tables in groupby(chosen, key=lambda table: table.database):
-        if _each([name], drained):
+        if each([name], drained):
             failed += 1
-        failed += _each(tables, synced)
-    _end(failed)
+        failed += each(tables, synced)
+    end(failed)
 
 
 @cli.command()
@@ -122,7 +122,7 @@ def verify(patterns: tuple[str, ...], *, repair: bool, yes: bool, reason: str | 
         )
         return facts.verified
 
-    _end(_each(chosen, verified))
+    end(each(chosen, verified))
 
 
 @cli.command()
@@ -166,7 +166,7 @@ def chosen_tables(catalog: Catalog, patterns: Sequence[str]) -> tuple[TableSpec,
     return chosen
 
 
-def _each(units: Iterable[Unit], act: Callable[[Unit], bool]) -> int:
+def each(units: Iterable[Unit], act: Callable[[Unit], bool]) -> int:
     """Act on every unit; an error of one is shown and the rest go on. How many went wrong."""
     failed = 0
     for unit in units:
@@ -178,7 +178,8 @@ def _each(units: Iterable[Unit], act: Callable[[Unit], bool]) -> int:
     return failed
 
 
-def _end(failed: int) -> None:
+def end(failed: int) -> None:
+    """Exit code 1 if anything went wrong."""
     if failed:
         raise SystemExit(1)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from carbon_pipelines.catalog.load import PACKAGED, Catalog, load_catalog
+from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.embedded.endpoints import (
     Endpoints,
     cache_directory,
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
 def catalog() -> Catalog:
     """Everything declared, from ``CARBON_CATALOG_DIR`` or the package."""
     return load_catalog(catalog_directory(os.environ))
+
+
+def table(label: str) -> TableSpec:
+    """The declared table ``<database>/<table>``."""
+    database, _, name = label.partition("/")
+    return catalog().database(database).table(name)
 
 
 def declarations() -> Path:

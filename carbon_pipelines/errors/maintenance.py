@@ -19,7 +19,7 @@ class RetentionZeroError(MaintenanceError):
         self.setting, self.value = setting, value
         super().__init__(
             f"{setting} is {value}: that keeps nothing, not even what readers are reading now. "
-            "Nothing was expired. Set it to more than zero."
+            "Nothing was removed. Set it to more than zero."
         )
 
 
@@ -98,9 +98,10 @@ class SecondCatalogError(MaintenanceError):
         self.table, self.pointer, self.found, self.base = table, pointer, found, base
         super().__init__(
             f"{table}: {found} was committed on {base}, and the catalog, which names {pointer}, "
-            "knows neither: another catalog writes the same table. Nothing was moved: its files "
-            "would look like orphans. Let one catalog own the table, then remove those metadata "
-            "files by hand."
+            "knows neither: another catalog writes the same table, or this one was set back. "
+            "Nothing was moved: what was committed there would look like orphans. Find out which "
+            "catalog owns the table and register the newest metadata there, or remove those "
+            "metadata files by hand."
         )
 
 

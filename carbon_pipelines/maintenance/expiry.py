@@ -34,7 +34,7 @@ from carbon_pipelines.maintenance.retention import Retention, milliseconds
 CERTIFIED = "certified"
 """The branch or tag that audited readers see."""
 EVERLASTING = frozenset({MAIN_BRANCH, CERTIFIED, FIRST_COPY})
-MOST_SNAPSHOTS = 1_000
+MOST_SNAPSHOTS = 500
 """Snapshots that one commit removes; the rest go with the next."""
 
 

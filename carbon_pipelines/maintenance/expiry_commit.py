@@ -1,8 +1,8 @@
 """Taking snapshots from a table and their files from the store.
 
-What belongs here: one commit by a plan, the clean-up after it, and planning anew when another
-commit came first. What does not: the rules (``expiry.py``), which files go (``expiry_files.py``),
-and what keeps a crash from leaking (``expiry_work.py``).
+What belongs here: one commit by a plan, and the clean-up after it. What does not: the rules
+(``expiry.py``), which files go (``expiry_files.py``), what keeps a crash from leaking
+(``expiry_work.py``), and planning anew when another commit came first (``expiry_run.py``).
 
 The commit requires that every branch and tag is where the plan saw it, and that none of the
 snapshots that go was leased meanwhile. It changes no branch, so a merge of the same moment is not
@@ -11,11 +11,8 @@ disturbed.
 
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass
 
-from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import BadRequestError, CommitFailedException
 from pyiceberg.table import Table
 from pyiceberg.table.update import (
@@ -33,26 +30,22 @@ from pyiceberg.table.update import (
 from carbon_pipelines.errors import (
     CommitConflictError,
     MetadataFileMissingError,
-    TableNotCopiedError,
 )
 from carbon_pipelines.lake.commit import UNANSWERED, commit_updates, unknown_commit
-from carbon_pipelines.lake.connection import lake_errors, load_table
-from carbon_pipelines.maintenance.expiry import ExpiryPlan, plan_expiry
+from carbon_pipelines.lake.connection import lake_errors
+from carbon_pipelines.lake.staging import beside_others
+from carbon_pipelines.maintenance.expiry import ExpiryPlan
 from carbon_pipelines.maintenance.expiry_files import (
     FileCounts,
-    count_files,
     delete_files,
     unreached_files,
 )
 from carbon_pipelines.maintenance.expiry_work import (
     ExpiryWork,
-    pending_work,
     plan_work,
-    write_work,
 )
 from carbon_pipelines.maintenance.leases import marker_of
 from carbon_pipelines.maintenance.reachable import Kind, Reached
-from carbon_pipelines.maintenance.retention import Retention
 from carbon_pipelines.maintenance.storage import Storage, open_storage
 
 ATTEMPTS = 10
@@ -105,96 +98,6 @@ class ExpiryHooks:
     before_end: Callable[[], None] = _nothing
 
 
-def preview_files(table: Table, plan: ExpiryPlan) -> FileCounts:
-    """What ``plan`` would delete; reads manifests, touches nothing.
-
-    Raises:
-        MetadataFileMissingError: A snapshot that stays cannot be read.
-    """
-    work = plan_work(table, plan.snapshot_ids, "preview")
-    going = set(plan.snapshot_ids)
-    left = table.metadata.model_copy(
-        update={
-            name: [one for one in getattr(table.metadata, name) if one.snapshot_id not in going]
-            for name in ("snapshots", "statistics", "partition_statistics")
-        }
-    )
-    label = "/".join(table.name())
-    with lake_errors(f"Iceberg table {label}"):
-        files = unreached_files(table.io, work, left, table.metadata_location, label)
-        return count_files(files)
-
-
-def load_expiry_plan(
-    catalog: Catalog, identifier: tuple[str, str], retention: Retention, now: datetime
-) -> tuple[Table, ExpiryPlan]:
-    """The table as it is, and what expires of it.
-
-    Raises:
-        TableNotCopiedError: There is no such table.
-        RetentionZeroError: The table's own properties keep nothing.
-    """
-    label = "/".join(identifier)
-    table = load_table(catalog, identifier)
-    if table is None:
-        raise TableNotCopiedError(label)
-    declared = retention.declared_in(table.metadata.properties)
-    return table, plan_expiry(table.metadata, label, declared, now)
-
-
-def expire_table(
-    catalog: Catalog,
-    identifier: tuple[str, str],
-    retention: Retention,
-    now: datetime,
-    *,
-    hooks: ExpiryHooks | None = None,
-) -> Expired:
-    """Expire by ``retention`` and the table's own properties, planning anew after each conflict.
-
-    What an earlier expiry has left undone is done first.
-
-    Raises:
-        CommitConflictError: Others committed first again and again (retryable).
-        MetadataFileMissingError: A snapshot that stays cannot be read; nothing was deleted.
-        StoreInterruptedError: The store stopped answering; the next expiry goes on (retryable).
-    """
-    label = "/".join(identifier)
-    finished = 0
-    files = FileCounts()
-    for _ in range(ATTEMPTS):
-        table, plan = load_expiry_plan(catalog, identifier, retention, now)
-        done, earlier = finish_expiry(table, label, hooks=hooks)
-        files, finished = files + done, finished + earlier
-        try:
-            expired = apply_expiry(table, plan, hooks=hooks)
-        except CommitConflictError:
-            continue
-        return replace(expired, files=expired.files + files, finished=finished)
-    raise CommitConflictError(label, ATTEMPTS)
-
-
-def finish_expiry(
-    table: Table, label: str, *, hooks: ExpiryHooks | None = None
-) -> tuple[FileCounts, int]:
-    """Delete what earlier expiries of ``table``, as just loaded, took away and did not delete.
-
-    Returns:
-        What was deleted, and the number of such expiries.
-
-    Raises:
-        MetadataFileMissingError: A snapshot of the table cannot be read; nothing was deleted.
-        StoreInterruptedError: The next attempt goes on from there (retryable).
-    """
-    files, count = FileCounts(), 0
-    with lake_errors(f"Iceberg table {label}"):
-        for _, work in pending_work(table.io, table.metadata, label):
-            if work is not None:
-                files += _clean_up(table, work, label, hooks or ExpiryHooks())
-                count += 1
-    return files, count
-
-
 def apply_expiry(table: Table, plan: ExpiryPlan, *, hooks: ExpiryHooks | None = None) -> Expired:
     """Do what ``plan``, made on ``table`` as loaded, says, in one attempt.
 
@@ -209,44 +112,34 @@ def apply_expiry(table: Table, plan: ExpiryPlan, *, hooks: ExpiryHooks | None = 
     if not plan:
         return Expired(plan.table, 0, refs, FileCounts())
     work = plan_work(table, plan.snapshot_ids, secrets.token_hex(8))
+    moments.before_commit()
     with lake_errors(f"Iceberg table {plan.table}"):
-        done = [
-            name for name, left in pending_work(table.io, table.metadata, plan.table) if not left
-        ]
-        if plan.snapshots:
-            write_work(table.io, work)
-        moments.before_commit()
-        after = _commit(table, plan, work, done)
+        after = _commit(table, plan, work)
     moments.after_commit()
     files = FileCounts(metadata=_metadata_trimmed(table, after))
     if plan.snapshots:
-        with lake_errors(f"Iceberg table {plan.table}"):
-            files += _clean_up(after, work, plan.table, moments)
+        files += clean_up(after, work, plan.table, moments)
     return Expired(plan.table, len(plan.snapshots), refs, files, more=plan.more)
 
 
-def _commit(table: Table, plan: ExpiryPlan, work: ExpiryWork, done: list[str]) -> Table:
-    """The table without the plan's snapshots, with a property that names the work."""
+def _commit(table: Table, plan: ExpiryPlan, work: ExpiryWork) -> Table:
+    """The table without the plan's snapshots, with a property that says what is to be deleted."""
     base = table.metadata_location
     try:
-        return commit_updates(table, _updates(table, plan, work, done))
+        return commit_updates(table, _updates(table, plan, work))
     except CommitFailedException as conflict:
-        _discard(table, work)
         raise CommitConflictError(plan.table, 1) from conflict
     except (*UNANSWERED, ValueError, BadRequestError) as error:
         fresh = table.catalog.load_table(table.name())
         if _landed(fresh, plan, work):
             return fresh
         if not isinstance(error, UNANSWERED) and fresh.metadata_location != base:
-            _discard(table, work)  # it was refused: a snapshot had gone, or its number was taken
-            raise CommitConflictError(plan.table, 1) from error
+            raise CommitConflictError(plan.table, 1) from error  # a snapshot had gone
         newest = max(plan.snapshot_ids, default=0)
         raise unknown_commit(table, newest, error) from error
 
 
-def _updates(
-    table: Table, plan: ExpiryPlan, work: ExpiryWork, done: list[str]
-) -> UpdatesAndRequirements:
+def _updates(table: Table, plan: ExpiryPlan, work: ExpiryWork) -> UpdatesAndRequirements:
     metadata, going = table.metadata, set(plan.snapshot_ids)
     updates: list[TableUpdate] = [
         RemoveSnapshotRefUpdate.model_validate({"ref-name": ref.name}) for ref in plan.refs
@@ -260,9 +153,7 @@ def _updates(
     if going:
         ids = list(plan.snapshot_ids)
         updates.append(RemoveSnapshotsUpdate.model_validate({"snapshot-ids": ids}))
-        updates.append(SetPropertiesUpdate(updates={work.property_name: work.path}))
-    if done:
-        updates.append(RemovePropertiesUpdate(removals=done))
+        updates.append(SetPropertiesUpdate(updates={work.name: work.to_value()}))
     expected: dict[str, int | None] = {marker_of(number): None for number in plan.snapshot_ids}
     expected.update(plan.heads)
     return tuple(updates), tuple(
@@ -273,21 +164,27 @@ def _updates(
 
 def _landed(fresh: Table, plan: ExpiryPlan, work: ExpiryWork) -> bool:
     if plan.snapshots:
-        return work.property_name in fresh.properties
+        return work.name in fresh.properties
     return not any(ref.name in fresh.metadata.refs for ref in plan.refs)
 
 
-def _discard(table: Table, work: ExpiryWork) -> None:
-    """Take away the work file of a commit that is known not to have landed, if there is one."""
-    with suppress(OSError):
-        table.io.delete(work.path)
+def clean_up(table: Table, work: ExpiryWork, label: str, hooks: ExpiryHooks) -> FileCounts:
+    """Delete the files of ``work`` that ``table`` does not reach, then forget the work.
 
-
-def _clean_up(table: Table, work: ExpiryWork, label: str, hooks: ExpiryHooks) -> FileCounts:
+    Raises:
+        MetadataFileMissingError: A snapshot of the table cannot be read; nothing was deleted.
+        StoreInterruptedError: The next attempt goes on from there (retryable).
+    """
     storage: Storage = open_storage(table.location(), table.io.properties)
-    deleted = delete_files(storage, _unreached(table, work, label), hooks.before_kind)
-    hooks.before_end()
-    storage.delete([work.path])
+    with lake_errors(f"Iceberg table {label}"):
+        deleted = delete_files(storage, _unreached(table, work, label), hooks.before_kind)
+        hooks.before_end()
+        forgotten = RemovePropertiesUpdate(removals=[work.name])
+
+        def attempt(table: Table) -> Table:
+            return commit_updates(table, ((forgotten,), ()))
+
+        beside_others(table.catalog, table, attempt)
     return deleted
 
 

@@ -106,7 +106,7 @@ def delete_files(
     """Delete ``files`` in their order, a kind after the other.
 
     Raises:
-        StoreInterruptedError: Some are deleted; the work file names the rest.
+        StoreInterruptedError: Some are deleted; the work names the rest.
     """
     done = FileCounts()
     order = (Kind.DATA, Kind.DELETE)

@@ -59,8 +59,8 @@ class Storage(Protocol):
         """Create or replace a small object."""
         ...
 
-    def copy(self, source: str, target: str) -> None:
-        """Copy one object and check that the copy is whole."""
+    def copy(self, source: str, target: str) -> bool:
+        """Copy one object and check that the copy is whole; False: there is no such object."""
         ...
 
     def delete(self, paths: Iterable[str]) -> None:
@@ -163,14 +163,18 @@ class S3Storage:
         with _errors(f"writing {path}"):
             self._client.put_object(Bucket=bucket, Key=key, Body=content)
 
-    def copy(self, source: str, target: str) -> None:
-        """Copy inside the store, then compare sizes."""
+    def copy(self, source: str, target: str) -> bool:
+        """Copy inside the store, then compare sizes; False: there is no such object."""
+        before = self.stat(source)
+        if before is None:
+            return False
         (bucket, key), (to_bucket, to_key) = _split(source), _split(target)
+        origin = {"Bucket": bucket, "Key": key}
         with _errors(f"copying {source}"):
-            self._client.copy_object(
-                Bucket=to_bucket, Key=to_key, CopySource={"Bucket": bucket, "Key": key}
+            done = _unless_absent(
+                self._client.copy_object, Bucket=to_bucket, Key=to_key, CopySource=origin
             )
-        _check_copy(self.stat(source), self.stat(target), source)
+        return done is not None and _check_copy(before, self.stat(target))
 
     def delete(self, paths: Iterable[str]) -> None:
         """Delete by requests of a thousand."""
@@ -218,13 +222,16 @@ class LocalStorage:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content)
 
-    def copy(self, source: str, target: str) -> None:
-        """Copy the file, then compare sizes."""
+    def copy(self, source: str, target: str) -> bool:
+        """Copy the file, then compare sizes; False: there is no such file."""
+        before = self.stat(source)
+        if before is None:
+            return False
         file = _local(target)
         file.parent.mkdir(parents=True, exist_ok=True)
         with _errors(f"copying {source}"):
             shutil.copyfile(_local(source), file)
-        _check_copy(self.stat(source), self.stat(target), source)
+        return _check_copy(before, self.stat(target))
 
     def delete(self, paths: Iterable[str]) -> None:
         """Delete the files."""
@@ -233,9 +240,10 @@ class LocalStorage:
                 _local(path).unlink(missing_ok=True)
 
 
-def _check_copy(source: StoredObject | None, copy: StoredObject | None, path: str) -> None:
-    if source is None or copy is None or source.size_bytes != copy.size_bytes:
-        raise StoreInterruptedError(f"copying {path}", "the copy is not of the same size")
+def _check_copy(source: StoredObject, copy: StoredObject | None) -> bool:
+    if copy is None or source.size_bytes != copy.size_bytes:
+        raise StoreInterruptedError(f"copying {source.path}", "the copy is not of the same size")
+    return True
 
 
 def _split(path: str) -> tuple[str, str]:
@@ -253,7 +261,7 @@ def _stat_local(path: str, file: Path) -> StoredObject:
     return StoredObject(path, facts.st_size, datetime.fromtimestamp(facts.st_mtime, UTC))
 
 
-def _unless_absent(request: Any, **arguments: str) -> Any:
+def _unless_absent(request: Any, **arguments: Any) -> Any:
     from botocore.exceptions import ClientError
 
     try:

@@ -189,7 +189,7 @@ def test_the_snapshot_that_a_table_is_parked_on_stays_with_all_that_came_after()
     ],
 )
 def test_a_retention_of_zero_is_refused(setting: str, retention: Mapping[str, Any]) -> None:
-    with pytest.raises(RetentionZeroError, match=f"{setting} is .* Nothing was expired"):
+    with pytest.raises(RetentionZeroError, match=f"{setting} is .* Nothing was removed"):
         Retention(**retention)
 
 
