@@ -59,7 +59,8 @@ class Expired:
     Attributes:
         snapshots: Taken from the table.
         refs: Branches and tags taken from the table.
-        files: Deleted, those that an earlier expiry had left included.
+        files: Deleted, those that an earlier expiry had left included; what that one had deleted
+            before it died may count again.
         finished: Earlier expiries whose files this one deleted.
         more: Snapshots that go with the next expiry.
     """

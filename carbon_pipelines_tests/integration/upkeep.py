@@ -4,11 +4,12 @@ What belongs here: listing with pyarrow, what PyIceberg's own walk reaches, read
 with DuckDB, and a store that fails on request. What does not: what a test does to a table.
 """
 
+import re
+import socket
 import threading
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
-from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import contextmanager, suppress
+from socketserver import BaseRequestHandler, ThreadingTCPServer
 from typing import Any
 
 from pyarrow.fs import FileSelector, S3FileSystem
@@ -70,56 +71,50 @@ def snapshot_rows(endpoints: Endpoints, table: Table, snapshot_id: int) -> list[
 
 @contextmanager
 def failing_store(address: str, fails: Callable[[str, str], str | None]) -> Generator[str]:
-    """The object store behind a proxy; ``fails(method, path)`` names the failure of a request.
+    """The object store behind a relay; ``fails(method, path)`` names the failure of a request.
 
     ``slow down`` is S3's answer to too many requests, ``hang up`` none at all.
     """
-    host = address.removeprefix("http://")
+    host, _, port = address.removeprefix("http://").partition(":")
 
-    class Proxy(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    class Relay(BaseRequestHandler):
+        def handle(self) -> None:
+            with socket.create_connection((host, int(port))) as upstream:
+                back = threading.Thread(target=relay, args=(upstream, self.request), daemon=True)
+                back.start()
+                while data := self.request.recv(65_536):
+                    began = re.match(rb"([A-Z]+) (\S+) HTTP/1.1\r\n", data)
+                    failure = fails(*(part.decode() for part in began.groups())) if began else None
+                    if failure == "slow down":
+                        self.request.sendall(SLOW_DOWN)
+                    if failure is not None:
+                        break
+                    upstream.sendall(data)
 
-        def forward(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            failure = fails(self.command, self.path)
-            if failure == "hang up":
-                self.close_connection = True
-                return
-            if failure == "slow down":
-                text = b"<Error><Code>SlowDown</Code><Message>Reduce your rate</Message></Error>"
-                self.answer(503, {"Content-Type": "application/xml"}, text)
-                return
-            upstream = HTTPConnection(host, timeout=60)
-            upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
-            for name, value in self.headers.items():
-                upstream.putheader(name, value)
-            upstream.endheaders(body)
-            answer = upstream.getresponse()
-            headers = {k: v for k, v in answer.getheaders() if k != "Transfer-Encoding"}
-            self.answer(answer.status, headers, answer.read())
-            upstream.close()
-
-        def answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
-            self.send_response_only(status)
-            if self.command != "HEAD":
-                headers = {**headers, "Content-Length": str(len(body))}
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
-
-        do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = forward  # noqa: N815
-
-        def log_message(self, *_: object) -> None:
-            """Nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
+    with ThreadingTCPServer(("127.0.0.1", 0), Relay) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
         server.shutdown()
         thread.join()
-        server.server_close()
+
+
+def relay(source: socket.socket, target: socket.socket) -> None:
+    """Pass on all that comes, until either end closes."""
+    with suppress(OSError):
+        while data := source.recv(65_536):
+            target.sendall(data)
+
+
+REFUSAL = b"<Error><Code>SlowDown</Code><Message>Reduce your request rate</Message></Error>"
+SLOW_DOWN = b"\r\n".join(
+    [
+        b"HTTP/1.1 503 Slow Down",
+        b"Content-Type: application/xml",
+        b"Connection: close",
+        b"Content-Length: %d" % len(REFUSAL),
+        b"",
+        REFUSAL,
+    ]
+)
