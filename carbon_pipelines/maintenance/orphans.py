@@ -197,8 +197,8 @@ def _plan(catalog: Catalog, before: Table, rules: OrphanRules, now: datetime) ->
     known = {one.snapshot_id for one in before.metadata.snapshots}
     later = PathSet(later_files(after, known))
     unknown = [one for one in listing.metadata if one.path not in later]
-    for metadata in check_pointer(after, unknown, storage, now):
-        for file in reached_by(after, metadata):
+    for path, metadata in check_pointer(after, unknown, storage, now):
+        for file in reached_by(after, path, metadata):
             later.add(file.path)
     check_nothing_missing(after, kept, storage)
     orphans = tuple(one for one in listing.unreferenced if one.path not in later)

@@ -44,14 +44,14 @@ def is_metadata_file(path: str) -> bool:
 
 def check_pointer(
     table: Table, unknown: Sequence[StoredObject], storage: Storage, now: datetime
-) -> list[TableMetadata]:
+) -> list[tuple[str, TableMetadata]]:
     """Refuse a table whose catalog may not name its newest state.
 
     ``table`` is as the catalog names it after the listing, ``unknown`` are the metadata files that
     neither it nor its log names.
 
     Returns:
-        Metadata whose files have to stay, though the catalog does not know it.
+        Metadata that has to stay with its files, though the catalog does not know it, by path.
 
     Raises:
         StalePointerError: There may be a newer state (retryable).
@@ -64,7 +64,7 @@ def check_pointer(
     begins_ms = log[0].timestamp_ms if log else table.metadata.last_updated_ms
     newest_first = sorted(unknown, key=lambda one: one.modified_at, reverse=True)[:MOST_READ]
     names = {normalise(one.path) for one in unknown}
-    stay: list[TableMetadata] = []
+    stay: list[tuple[str, TableMetadata]] = []
     for one in newest_first:
         metadata = _read(table, one)
         if metadata is None or metadata.table_uuid != table.metadata.table_uuid:
@@ -75,7 +75,7 @@ def check_pointer(
         if base and normalise(base) in names:
             raise SecondCatalogError(label, pointer, one.path, base)
         if one.modified_at >= named_at:
-            stay.append(metadata)
+            stay.append((one.path, metadata))
     for one in newest_first:
         age = now - one.modified_at
         if one.modified_at >= named_at and age < QUIET:
@@ -83,13 +83,13 @@ def check_pointer(
     return stay
 
 
-def reached_by(table: Table, metadata: TableMetadata) -> Iterator[Reached]:
+def reached_by(table: Table, path: str, metadata: TableMetadata) -> Iterator[Reached]:
     """What metadata that the catalog does not know reaches beyond what the table does.
 
     As far as it is there: its writer may have taken files back.
     """
     known = {snapshot.snapshot_id for snapshot in table.metadata.snapshots}
-    yield from own_files(metadata, table.metadata_location)
+    yield from own_files(metadata, path)
     for snapshot in metadata.snapshots:
         if snapshot.snapshot_id not in known:
             with suppress(MetadataFileMissingError):

@@ -295,7 +295,8 @@ def test_hazard_4_a_table_that_is_named_by_another_scheme_has_no_orphans(
 
     planned = plan(pipeline)
 
-    assert paths(planned) - {table.metadata_location} == left
+    found = {"s3://" + path.partition("://")[2] for path in paths(planned)}
+    assert found - {table.metadata_location} == left
     apply(pipeline, planned)
     assert {one for one in objects_of(table) if one in left} == set()
     assert len(pipeline.iceberg("t").scan().to_arrow()) == 99
