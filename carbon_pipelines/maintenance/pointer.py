@@ -15,7 +15,7 @@ A metadata file that is not in the log of the one that the catalog names is one 
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from pydantic import ValidationError
 from pyiceberg.serializers import FromInputFile
@@ -33,6 +33,8 @@ from carbon_pipelines.maintenance.storage import Storage, StoredObject
 
 QUIET = timedelta(hours=1)
 """After so long a commit that was under way has landed or died."""
+SKEW = timedelta(hours=1)
+"""By so much the store's clock and the writers' may differ."""
 MOST_READ = 200
 """Unknown metadata files that are read, the newest ones."""
 
@@ -62,7 +64,9 @@ def check_pointer(
     named_at = named.modified_at if named is not None else now
     log = table.metadata.metadata_log
     begins_ms = log[0].timestamp_ms if log else table.metadata.last_updated_ms
-    newest_first = sorted(unknown, key=lambda one: one.modified_at, reverse=True)[:MOST_READ]
+    long_ago = datetime.fromtimestamp(begins_ms / 1000, UTC) - SKEW
+    recent = [one for one in unknown if one.modified_at > long_ago]
+    newest_first = sorted(recent, key=lambda one: one.modified_at, reverse=True)[:MOST_READ]
     names = {normalise(one.path) for one in unknown}
     stay: list[tuple[str, TableMetadata]] = []
     for one in newest_first:

@@ -11,6 +11,7 @@ from pyiceberg.table.statistics import StatisticsFile
 from carbon_pipelines.embedded.stack import Stack
 from carbon_pipelines.errors import (
     CommitUnknownError,
+    LakeUnavailableError,
     LeaseMissingError,
     LeaseRefusedError,
     MetadataFileMissingError,
@@ -29,7 +30,7 @@ from carbon_pipelines.maintenance.leases import (
 )
 from carbon_pipelines.maintenance.reachable import Kind
 from carbon_pipelines.maintenance.retention import Retention
-from carbon_pipelines_tests.conftest import SourceDatabase
+from carbon_pipelines_tests.conftest import SourceDatabase, silent
 from carbon_pipelines_tests.integration.catalogs import both_catalogs, lake_of
 from carbon_pipelines_tests.integration.pipeline import Killed, Pipeline, die
 from carbon_pipelines_tests.integration.test_lake_catalogs import lose_answer
@@ -178,6 +179,18 @@ def test_an_expiry_that_is_killed_before_its_commit_has_changed_nothing(pipeline
     assert pipeline.iceberg("t").metadata == before.metadata
     assert leftovers(before) == set()
     assert expire(pipeline).snapshots == len(before.metadata.snapshots) - 2
+
+
+def test_a_catalog_that_dies_between_commit_and_clean_up_costs_another_run(
+    pipeline: Pipeline,
+) -> None:
+    with pytest.raises(LakeUnavailableError, match="run again"):
+        expire(pipeline, hooks=ExpiryHooks(after_commit=lambda: pipeline.stack.kill("postgres")))
+    pipeline.stack.up(silent)
+
+    assert expire(pipeline).finished == 1
+
+    check_whole(pipeline)
 
 
 @both_catalogs
