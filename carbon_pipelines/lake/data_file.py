@@ -60,7 +60,11 @@ _STRUCTS: dict[type[PrimitiveType], str] = {
 
 @dataclass(frozen=True, slots=True)
 class FileTarget:
-    """Where files of a table go and what they look like."""
+    """Where files of a table go and what they look like.
+
+    ``dictionary`` names the columns that are worth a dictionary; ``None`` tries it for each, which
+    costs CPU and bytes where nearly every value is another.
+    """
 
     io: FileIO
     locations: LocationProvider
@@ -68,6 +72,7 @@ class FileTarget:
     spec: PartitionSpec
     sort_order_id: int | None = None
     compression: str = "zstd"
+    dictionary: tuple[str, ...] | None = None
 
 
 class DataFileWriter:
@@ -85,13 +90,15 @@ class DataFileWriter:
         self._output = target.io.new_output(self.path)
         self._stream = self._output.create()
         self._footers: list[pq.FileMetaData] = []
+        # a list is taken too, which pyarrow's stubs do not know
+        dictionary: Any = True if target.dictionary is None else [*target.dictionary]
         self._writer = pq.ParquetWriter(
             self._stream,
             self._schema,
             compression=target.compression,
             compression_level=1 if target.compression == "zstd" else None,
             store_decimal_as_integer=True,
-            use_dictionary=True,
+            use_dictionary=dictionary,
             metadata_collector=self._footers,
         )
         self._nans: dict[int, int] = {
@@ -107,6 +114,11 @@ class DataFileWriter:
             column = table.column(self._target.schema.find_column_name(field_id))
             self._nans[field_id] += pc.sum(pc.is_nan(column)).as_py() or 0
         self._writer.write_table(table.cast(self._schema), row_group_size=ROW_GROUP_ROWS)
+
+    @property
+    def written_bytes(self) -> int:
+        """What the file has of whole row groups so far."""
+        return self._stream.tell()
 
     def close(self) -> DataFile:
         """Finish the file and describe it."""

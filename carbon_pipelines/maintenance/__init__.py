@@ -1,0 +1,1 @@
+"""Upkeep of Iceberg tables: health, compaction, expiry, orphans."""
