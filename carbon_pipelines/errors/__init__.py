@@ -34,6 +34,13 @@ from carbon_pipelines.errors.catalog import (
     SettingUnknownError,
     UnknownTableError,
 )
+from carbon_pipelines.errors.compaction import (
+    CompactionError,
+    CompactionInvariantError,
+    SourceFileDamagedError,
+    SourceFileMissingError,
+    TargetSizeError,
+)
 from carbon_pipelines.errors.embedded import (
     DownloadError,
     EmbeddedError,
@@ -160,6 +167,8 @@ __all__ = [
     "ColumnRoleError",
     "CommitConflictError",
     "CommitUnknownError",
+    "CompactionError",
+    "CompactionInvariantError",
     "CopyUnreadableError",
     "DeadLetterExpiredError",
     "DeadLetterMissingError",
@@ -231,6 +240,8 @@ __all__ = [
     "SourceAuthenticationError",
     "SourceDatabaseMissingError",
     "SourceError",
+    "SourceFileDamagedError",
+    "SourceFileMissingError",
     "SourceIdentityError",
     "SourceLockedError",
     "SourcePrivilegeError",
@@ -255,6 +266,7 @@ __all__ = [
     "TableNotPublishedError",
     "TableParkedError",
     "TablePrivilegeError",
+    "TargetSizeError",
     "TimelineDivergedError",
     "TopicMissingError",
     "TopicRefusedError",

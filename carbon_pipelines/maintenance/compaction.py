@@ -178,7 +178,10 @@ def plan_compaction(facts: TableFacts, policy: CompactionPolicy | None = None) -
         return CompactionPlan(facts.label, facts.snapshot_id, left=((facts.label, facts.refused),))
     groups: list[CompactionGroup] = []
     for files in facts.by_group().values():
-        groups += _plan_partition(facts, files, chosen)
+        kinds = sorted({file.rows_kind for file in files})
+        for kind in kinds:
+            same = [file for file in files if file.rows_kind == kind]
+            groups += _plan_partition(facts, same, chosen)
     groups.sort(key=lambda group: (group.hot, group.touched_number, group.paths[0]))
     return CompactionPlan(
         facts.label,

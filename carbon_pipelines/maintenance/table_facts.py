@@ -17,6 +17,8 @@ from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.types import PrimitiveType
 
+from carbon_pipelines.errors import TargetSizeError
+from carbon_pipelines.lake.history_columns import TO_LSN
 from carbon_pipelines.lake.partition_values import RowPartition
 from carbon_pipelines.lake.table_files import LiveFile, TableFiles, load_table_files, may_name
 
@@ -41,6 +43,8 @@ class FileFacts:
         delete_files: Delete files that a reader of this file opens.
         sort_order_id: The order that its rows are known to be in; 0 for none.
         older_schema: Whether it was written before a column that the table has now.
+        rows_kind: Rows of different kinds are kept in files of their own; in a history those that
+            have ended, so that a merge, which looks for open ones, need not read them.
         refused: Why it cannot be rewritten, if so.
     """
 
@@ -55,6 +59,7 @@ class FileFacts:
     delete_files: int = 0
     sort_order_id: int = 0
     older_schema: bool = False
+    rows_kind: str = ""
     refused: str = ""
 
     @property
@@ -122,7 +127,11 @@ class TableFacts:
 
 
 def load_facts(table: Table, files: TableFiles | None = None) -> TableFacts:
-    """The facts of ``table``'s ``main`` as loaded; ``files`` are its files if they are at hand."""
+    """The facts of ``table``'s ``main`` as loaded; ``files`` are its files if they are at hand.
+
+    Raises:
+        TargetSizeError: The table's declared file size is no size.
+    """
     snapshot = table.current_snapshot()
     if files is None:
         files = load_table_files(snapshot, table.io)
@@ -132,7 +141,7 @@ def load_facts(table: Table, files: TableFiles | None = None) -> TableFacts:
         label="/".join(table.name()),
         snapshot_id=snapshot.snapshot_id if snapshot is not None else None,
         sequence_number=(snapshot.sequence_number or 0) if snapshot is not None else 0,
-        target_bytes=int(table.properties.get(TARGET_PROPERTY, TARGET_BYTES)),
+        target_bytes=_target_bytes(table),
         spec_id=table.metadata.default_spec_id,
         sort_order_id=table.metadata.default_sort_order_id,
         files=tuple(_file_facts(files, table.specs(), table.schema())),
@@ -147,6 +156,13 @@ def load_facts(table: Table, files: TableFiles | None = None) -> TableFacts:
         snapshots=len(table.metadata.snapshots),
         metadata_bytes=_size(table.io, table.metadata_location),
     )
+
+
+def _target_bytes(table: Table) -> int:
+    text = table.properties.get(TARGET_PROPERTY, str(TARGET_BYTES))
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise TargetSizeError("/".join(table.name()), TARGET_PROPERTY, text)
+    return int(text)
 
 
 def find_dangling(files: TableFiles) -> list[LiveFile]:
@@ -175,6 +191,8 @@ def _file_facts(
     expected = frozenset(
         field.field_id for field in schema.fields if isinstance(field.field_type, PrimitiveType)
     )
+    # no file has a column of this id where the table keeps no history
+    ended_id = schema.find_field(TO_LSN).field_id if TO_LSN in schema.column_names else -1
     shared = _shared_out(files)
     labels: dict[tuple[int, object], str] = {}
     for data in files.data:
@@ -196,6 +214,7 @@ def _file_facts(
             delete_files=len(own) + len(others),
             sort_order_id=file.sort_order_id or 0,
             older_schema=bool(counted) and not expected <= counted.keys(),
+            rows_kind="ended" if (file.null_value_counts or {}).get(ended_id) == 0 else "",
             refused=_unreadable(data, (*own, *others)),
         )
 
