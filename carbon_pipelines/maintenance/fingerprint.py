@@ -55,10 +55,9 @@ class Fingerprinter:
         """Count ``rows`` in; with ``keys_only`` they have the key's columns alone."""
         if not rows.num_rows:
             return
-        codes = np.zeros(rows.num_rows, dtype=np.uint64)
-        for name in self._key:
-            column = rows.column(name)
-            codes = _mixed(codes * np.uint64(31) + self._codes(column))
+        codes = self._codes(rows.column(self._key[0]))
+        for name in self._key[1:]:
+            codes = _mixed(codes * np.uint64(31) + self._codes(rows.column(name)))
         self._rows += rows.num_rows
         self._sum = (self._sum + int(codes.sum(dtype=np.uint64))) % 2**64
         self._xor ^= int(np.bitwise_xor.reduce(codes))
@@ -102,6 +101,9 @@ def _is_integral(kind: pa.DataType) -> bool:
 
 def _mixed(numbers: np.ndarray) -> np.ndarray:
     """Each number spread over all 64 bits (the finaliser of splitmix64)."""
-    mixed = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))
+    mixed = numbers ^ (numbers >> np.uint64(30))
+    mixed *= np.uint64(0xBF58476D1CE4E5B9)
+    mixed ^= mixed >> np.uint64(27)
+    mixed *= np.uint64(0x94D049BB133111EB)
+    mixed ^= mixed >> np.uint64(31)
+    return mixed

@@ -19,13 +19,18 @@ from carbon_pipelines.lake.data_file import ROW_GROUP_ROWS, DataFileWriter, File
 from carbon_pipelines.lake.extension import storage
 from carbon_pipelines.lake.partition_values import split_by_partition
 
-ROW_GROUP_BYTES = 64 * 1024 * 1024
+ROW_GROUP_BYTES = 32 * 1024 * 1024
 """Rows in memory that become a row group however few they are."""
-ROUTED_BYTES = 64 * 1024 * 1024
+ROUTED_BYTES = 32 * 1024 * 1024
 """Rows that wait for more of their partition, all partitions together."""
 DICTIONARY_SHARE = 0.25
 """A column with no more distinct values than this part of its rows gets a dictionary."""
-_LOOKED_AT_ROWS = 65_536
+NOISE_SHARE = 0.9
+"""Numbers that compression leaves this part of are kept as they are."""
+BATCH_BYTES = 4 * 1024 * 1024
+"""Rows that are encoded at once."""
+_SAMPLE_ROWS = 16_384
+_CODEC = pa.Codec("zstd", compression_level=1)
 _CHUNK_ROWS = 1_048_576
 
 
@@ -116,8 +121,7 @@ class RollingFiles:
                 numbers.astype(np.int64).tofile(out)
             rows = rows.drop_columns([self._origin])
         if self._writer is None:
-            target = replace(self._target, dictionary=_repeating(rows))
-            self._writer = DataFileWriter(target, self._partition)
+            self._writer = DataFileWriter(fitted(self._target, rows), self._partition)
         self._writer.write(rows)
         self._file_rows += rows.num_rows
         if self._file_rows >= self._rows_per_file or self._writer.written_bytes >= self._most_bytes:
@@ -190,20 +194,37 @@ class RoutedFiles:
         return self._files[key]
 
 
-def _repeating(rows: pa.Table) -> tuple[str, ...]:
-    """Columns whose values come again and again.
+def fitted(target: FileTarget, rows: pa.Table) -> FileTarget:
+    """``target`` with the encodings that fit the first rows of a file.
 
-    Others cost more with a dictionary than without: it is filled, given up and written beside.
+    A column of ever other values costs more with a dictionary than without: it is filled, given up
+    and lies there beside the values. One that compression makes no smaller costs it for nothing.
     """
-    looked_at = rows.slice(0, _LOOKED_AT_ROWS)
-    most = looked_at.num_rows * DICTIONARY_SHARE
-    return tuple(
+    sample = rows.slice(0, _SAMPLE_ROWS).combine_chunks()
+    flat = {
+        name: storage(column.chunk(0))
+        for name, column in zip(sample.column_names, sample.columns, strict=True)
+        if not pa.types.is_nested(column.type)
+    }
+    most = sample.num_rows * DICTIONARY_SHARE
+    repeating = [
         name
-        for name, column in zip(looked_at.column_names, looked_at.columns, strict=True)
-        if not pa.types.is_nested(column.type) and _count_distinct(column) <= most
+        for name, values in flat.items()
+        if pc.count_distinct(values, mode="all").as_py() <= most
+    ]
+    return replace(
+        target,
+        dictionary=tuple(repeating),
+        uncompressed=frozenset(
+            name
+            for name, values in flat.items()
+            if name not in repeating and pa.types.is_floating(values.type) and _is_noise(values)
+        ),
+        batch_rows=max(1024, min(65_536, BATCH_BYTES * rows.num_rows // max(1, rows.nbytes))),
     )
 
 
-def _count_distinct(column: pa.ChunkedArray) -> int:
-    stored = [storage(chunk) for chunk in column.chunks]
-    return pc.count_distinct(pa.chunked_array(stored), mode="all").as_py() if stored else 0
+def _is_noise(values: pa.Array) -> bool:
+    held = np.ascontiguousarray(values.drop_null().to_numpy(zero_copy_only=False))
+    packed = _CODEC.compress(pa.py_buffer(held))
+    return packed.size > NOISE_SHARE * held.nbytes

@@ -1,9 +1,15 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pyiceberg.exceptions import CommitStateUnknownException
 from pyiceberg.table.snapshots import Operation
 
-from carbon_pipelines.errors import CompactionInvariantError
+from carbon_pipelines.errors import (
+    CommitUnknownError,
+    CompactionInvariantError,
+    SourceFileMissingError,
+)
 from carbon_pipelines.lake.commit import commit_files
 from carbon_pipelines.lake.row_delta import FileChanges
 from carbon_pipelines.lake.state import load_progress
@@ -297,3 +303,42 @@ def test_old_snapshots_still_read_as_they_did(lake: LocalLake) -> None:
     scanned = lake.fresh().scan(snapshot_id=before).to_arrow().to_pylist()
     assert sorted((row["id"], row["note"]) for row in scanned) == sorted(expected)
     assert len(duckdb_rows(lake.fresh())) == len(expected) - 1
+
+
+@pytest.mark.parametrize("landed", [True, False])
+def test_a_commit_whose_answer_was_lost_is_resolved_by_its_snapshot_id(
+    lake: LocalLake,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    landed: bool,
+) -> None:
+    before = lake.rows()
+    commit = lake.catalog.commit_table
+    lost = [CommitStateUnknownException("502")]
+
+    def answerless(*arguments: Any, **named: Any) -> Any:
+        if not lost:
+            return commit(*arguments, **named)
+        if landed:
+            commit(*arguments, **named)
+        raise lost.pop()
+
+    monkeypatch.setattr(lake.catalog, "commit_table", answerless)
+    if landed:
+        assert len(compact(lake).snapshot_ids) == 1
+    else:
+        with pytest.raises(CommitUnknownError):
+            compact(lake)
+        assert lake.rows() == before
+        assert len(compact(lake).snapshot_ids) == 1
+
+    assert lake.rows() == before
+    assert files(lake.fresh()) == 1
+
+
+def test_a_file_that_is_not_in_the_store_is_named(lake: LocalLake) -> None:
+    first = load_facts(lake.fresh()).files[0].path
+    Path(first.removeprefix("file://")).unlink()
+
+    with pytest.raises(SourceFileMissingError, match=first.rsplit("/", 1)[-1]):
+        compact(lake)

@@ -10,7 +10,13 @@ import pytest
 from pyiceberg.table import Table
 from pyiceberg.types import LongType
 
+from carbon_pipelines.lake.evolution import arrow_schema
 from carbon_pipelines.lake.table_files import load_table_files
+from carbon_pipelines.maintenance.compact import (
+    CompactionHooks,
+    CompactionSettings,
+    apply_compaction,
+)
 from carbon_pipelines.maintenance.compaction import CompactionPolicy
 from carbon_pipelines.maintenance.table_facts import load_facts
 from carbon_pipelines_tests.lake.local_lake import LocalLake, duckdb_rows, relation
@@ -25,6 +31,8 @@ from carbon_pipelines_tests.maintenance.compacting import (
 )
 
 COLUMNS = {"id": "int8", "note": "text"}
+COUNTED = pa.proxy_memory_pool(pa.default_memory_pool())
+"""Arrow's memory with a peak of its own; lives as long as whatever was allocated in it."""
 
 
 def read_files(table: Table) -> list[pa.Table]:
@@ -93,8 +101,6 @@ def test_a_sorted_table_gets_sorted_files_that_say_so(tmp_path: Path) -> None:
 def test_deletes_that_arrive_meanwhile_find_their_rows_in_sorted_files(
     tmp_path: Path, run_bytes: int
 ) -> None:
-    from carbon_pipelines.maintenance.compact import CompactionHooks
-
     lake = LocalLake(tmp_path, COLUMNS, ["id"], sort_order=[{"column": "note"}])
     r = np.random.default_rng(2)
     load_each(
@@ -124,8 +130,6 @@ def test_deletes_that_arrive_meanwhile_find_their_rows_in_sorted_files(
 
 
 def test_files_of_an_older_spec_move_to_the_partitions_of_the_present_one(tmp_path: Path) -> None:
-    from carbon_pipelines.maintenance.compact import CompactionHooks
-
     lake = LocalLake(tmp_path, COLUMNS, ["id"])
     load_each(lake, [[{"id": n, "note": "ab"[n % 2]} for n in range(k, k + 10)] for k in (0, 10)])
     with lake.fresh().update_spec() as spec:
@@ -197,6 +201,28 @@ def test_columns_with_few_values_get_a_dictionary_and_others_do_not(tmp_path: Pa
     group = pq.read_metadata(one.file.file_path.removeprefix("file://")).row_group(0)
     encoded = ["RLE_DICTIONARY" in group.column(i).encodings for i in range(3)]
     assert encoded == [False, False, True]
+
+
+def test_only_numbers_that_compression_leaves_as_they_are_stay_uncompressed(
+    tmp_path: Path,
+) -> None:
+    columns = {"id": "int8", "noise": "float8", "even": "float8", "many": "int4[]"}
+    lake = LocalLake(tmp_path, columns, ["id"])
+    r = np.random.default_rng(4)
+    load_each(
+        lake,
+        [[{"id": n, "noise": r.normal(), "even": n / 2, "many": [n]} for n in range(k, k + 2000)]
+         for k in (0, 2000)],
+    )  # fmt: skip
+    before = lake.rows()
+
+    compact(lake)
+
+    (one,) = load_table_files(lake.fresh().current_snapshot(), lake.table.io).data
+    group = pq.read_metadata(one.file.file_path.removeprefix("file://")).row_group(0)
+    found = [group.column(i).compression for i in range(4)]
+    assert found == ["ZSTD", "UNCOMPRESSED", "ZSTD", "ZSTD"]
+    assert lake.rows() == before
 
 
 TYPED = {
@@ -278,3 +304,33 @@ def test_open_and_ended_versions_of_a_history_stay_in_files_of_their_own(tmp_pat
     assert sorted((one.rows_kind, one.rows) for one in facts.files) == [("", 10), ("ended", 50)]
     lake.merge([delete(id=3)])
     assert len(lake.rows(where="carbon_valid_to_lsn IS NULL")) == 9
+
+
+def test_memory_is_bounded_whatever_the_input(tmp_path: Path) -> None:
+    """200 MB of rows in their worst order, sorted with runs of 8 MB."""
+    lake = LocalLake(tmp_path, COLUMNS, ["id"], sort_order=[{"column": "id"}])
+    r = np.random.default_rng(5)
+    ids = r.permutation(200_000)
+    schema = arrow_schema(lake.table.schema())
+    for part in range(20):
+        chosen = ids[part * 10_000 : part * 10_000 + 10_000]
+        notes = [r.bytes(500).hex() for _ in chosen]
+        lake.load_table(pa.table({"id": chosen, "note": notes}).cast(schema))
+    table = lake.fresh()
+    planned = plan(table)
+    assert len(planned.groups) == 1
+    usual = pa.default_memory_pool()
+    pa.set_memory_pool(COUNTED)
+    try:
+        done = apply_compaction(
+            planned, lake.catalog, settings=CompactionSettings(run_bytes=8_000_000)
+        )
+    finally:
+        pa.set_memory_pool(usual)
+
+    assert COUNTED.max_memory() < 120_000_000
+    assert done.read_bytes > 100_000_000
+    held = pa.concat_tables(read_files(lake.fresh()))
+    assert held["id"].to_pylist() == sorted(held["id"].to_pylist())
+    found = duckdb_rows(lake.fresh(), "count(*), count(DISTINCT id), min(length(note))")
+    assert found == [(200_000, 200_000, 1000)]
