@@ -4,7 +4,7 @@ What belongs here: commands, one module per kind, and what they print. What does
 Heavy imports stay inside the commands, so that ``carbon --help`` answers at once.
 """
 
-from carbon_pipelines.cli import debezium, follow, pipeline, repairs, stack, tables
+from carbon_pipelines.cli import compaction, debezium, follow, pipeline, repairs, stack, tables
 from carbon_pipelines.cli.group import cli
 
-__all__ = ["cli", "debezium", "follow", "pipeline", "repairs", "stack", "tables"]
+__all__ = ["cli", "compaction", "debezium", "follow", "pipeline", "repairs", "stack", "tables"]

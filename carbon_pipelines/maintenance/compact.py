@@ -35,12 +35,13 @@ from carbon_pipelines.lake.state import load_progress
 from carbon_pipelines.lake.table_files import load_table_files
 from carbon_pipelines.maintenance.bounded_sort import RUN_BYTES
 from carbon_pipelines.maintenance.commit_attempt import CommitAttempt
-from carbon_pipelines.maintenance.compaction import CompactionGroup, CompactionPlan
+from carbon_pipelines.maintenance.compaction import CompactionGroup, CompactionPlan, megabytes
 from carbon_pipelines.maintenance.moved_deletes import (
     DroppableDeletes,
     plan_moved_deletes,
 )
 from carbon_pipelines.maintenance.rewrite import Rewritten, rewrite_group
+from carbon_pipelines.maintenance.table_facts import why_refused
 from carbon_pipelines.maintenance.turns import POLL_SECONDS, turn_at
 
 GROUPS_PER_COMMIT = 64
@@ -121,8 +122,8 @@ class Compacted:
             done = f"{self.label}: nothing was compacted"
         else:
             done = (
-                f"{self.label}: {self.removed_files:,} files ({_megabytes(self.read_bytes)}) became"
-                f" {self.added_files:,} ({_megabytes(self.written_bytes)}), "
+                f"{self.label}: {self.removed_files:,} files ({megabytes(self.read_bytes)}) became"
+                f" {self.added_files:,} ({megabytes(self.written_bytes)}), "
                 f"{self.applied_deletes:,} deleted rows and {self.removed_delete_files:,} delete "
                 f"files are gone, in {len(self.snapshot_ids)} snapshots"
             )
@@ -191,12 +192,13 @@ class _Compaction:
         self._hooks.before_write()
         table = self._load()
         files = load_table_files(table.current_snapshot(), table.io)
-        there = {live.file.file_path for live in files.data}
+        refused = why_refused(table, files)
+        there = {live.file.file_path: live for live in files.data}
         done: list[Rewritten] = []
         try:
             for number, group in enumerate(groups):
-                if not there.issuperset(group.paths):
-                    self._leave(group, "files of it are gone from the table since it was planned")
+                if refused or not there.keys() >= set(group.paths):
+                    self._leave(group, refused or "files of it are gone since it was planned")
                     continue
                 directory = spill / str(number)
                 directory.mkdir()
@@ -222,11 +224,12 @@ class _Compaction:
             droppable = droppable or DroppableDeletes(table.io)
             files = load_table_files(table.current_snapshot(), table.io)
             attempt = CommitAttempt(table, files)
+            refused = why_refused(table, files)
             for done in list(waiting):
                 moved = plan_moved_deletes(done, files, table.io)
-                if moved.left_because:
+                if left_because := refused or moved.left_because:
                     waiting.remove(done)
-                    self._leave(done.group, moved.left_because)
+                    self._leave(done.group, left_because)
                     self._discard(table, [done])
                 else:
                     attempt.add(done, moved)
@@ -293,7 +296,3 @@ def _portions(groups: Sequence[CompactionGroup]) -> Iterator[list[CompactionGrou
         portion.append(group)
     if portion:
         yield portion
-
-
-def _megabytes(size_bytes: int) -> str:
-    return f"{size_bytes / 1_000_000:,.1f} MB"

@@ -147,19 +147,19 @@ class CompactionPlan:
         """The plan as a table, a line for each file with its reason."""
         lines = [
             f"{self.label} at table snapshot {self.snapshot_id}: {self.input_files:,} files "
-            f"({_megabytes(self.size_bytes)}) into about {self.output_files:,}, "
+            f"({megabytes(self.size_bytes)}) into about {self.output_files:,}, "
             f"{len(self.dangling):,} dangling delete files to drop"
         ]
         for number, group in enumerate(self.groups, start=1):
             where = f" of {group.partition}" if group.partition else ""
             lines.append(
                 f"  group {number}{where}: {len(group.files):,} files, "
-                f"{_megabytes(group.size_bytes)}, into about {group.output_files:,}"
+                f"{megabytes(group.size_bytes)}, into about {group.output_files:,}"
                 f"{', touched by the last snapshots' if group.hot else ''}"
             )
             lines += [
                 f"    {planned.file.path.rsplit('/', 1)[-1]:<46} "
-                f"{_megabytes(planned.file.size_bytes):>10} {planned.file.rows:>12,} rows  "
+                f"{megabytes(planned.file.size_bytes):>10} {planned.file.rows:>12,} rows  "
                 f"{planned.reason}"
                 for planned in group.files
             ]
@@ -209,7 +209,7 @@ def _plan_partition(
         if reason:
             needed.add(file.path)
         if file.live_bytes < SMALL * target and not file.refused:
-            why = reason or f"small: {_megabytes(file.size_bytes)} of {_megabytes(target)}"
+            why = reason or f"small: {megabytes(file.size_bytes)} of {megabytes(target)}"
             small.append(PlannedFile(file, why))
         elif reason:
             whole.append(PlannedFile(file, reason))
@@ -242,7 +242,7 @@ def _why(file: FileFacts, facts: TableFacts, policy: CompactionPolicy) -> str:
     if file.sort_order_id != facts.sort_order_id and facts.sort_order_id:
         return f"it is not in sort order {facts.sort_order_id}"
     if file.live_bytes > LARGE * policy.target_of(facts):
-        return f"large: {_megabytes(file.size_bytes)} of {_megabytes(policy.target_of(facts))}"
+        return f"large: {megabytes(file.size_bytes)} of {megabytes(policy.target_of(facts))}"
     return ""
 
 
@@ -278,5 +278,6 @@ def _lives(file: FileFacts) -> bool:
     return file.rows > file.deleted_rows
 
 
-def _megabytes(size_bytes: int) -> str:
+def megabytes(size_bytes: int) -> str:
+    """Bytes as people read them."""
     return f"{size_bytes / 1_000_000:,.1f} MB"

@@ -20,6 +20,7 @@ from carbon_pipelines.lake.table_files import LiveFile, TableFiles, may_name
 from carbon_pipelines.maintenance.live_rows import delete_paths, deleted_positions
 from carbon_pipelines.maintenance.rewrite import Rewritten
 from carbon_pipelines.maintenance.rolling_files import WrittenOutput
+from carbon_pipelines.maintenance.table_facts import why_unreadable
 
 WORTHLESS = 0.5
 """A group that has lost this part of its rows since it was read is left for another plan."""
@@ -54,6 +55,9 @@ def plan_moved_deletes(done: Rewritten, files: TableFiles, io: FileIO) -> MovedD
         for source in done.sources
         if source.path in live and named[source.path] != source.deletes
     ]
+    foreign = [one for data in changed for several in files.deletes_for(data) for one in several]
+    if unreadable := why_unreadable(foreign):
+        return MovedDeletes(left_because=unreadable)
     gone, _ = deleted_positions(io, files, changed)
     numbers = [np.empty(0, dtype=np.int64)]
     for source in done.sources:

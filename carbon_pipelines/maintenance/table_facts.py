@@ -149,7 +149,7 @@ def load_facts(table: Table, files: TableFiles | None = None) -> TableFacts:
         delete_bytes=sum(live.file.file_size_in_bytes for live in deletes),
         delete_rows=sum(live.file.record_count for live in deletes),
         dangling=tuple(live.file.file_path for live in find_dangling(files)),
-        refused=_refused(table, files),
+        refused=why_refused(table, files),
         manifests=len(files.manifests),
         manifest_bytes=manifest_bytes
         + (_size(table.io, snapshot.manifest_list) if snapshot is not None else 0),
@@ -215,7 +215,7 @@ def _file_facts(
             sort_order_id=file.sort_order_id or 0,
             older_schema=bool(counted) and not expected <= counted.keys(),
             rows_kind="ended" if (file.null_value_counts or {}).get(ended_id) == 0 else "",
-            refused=_unreadable(data, (*own, *others)),
+            refused=why_unreadable((data, *own, *others)),
         )
 
 
@@ -245,15 +245,20 @@ def _partition_label(file: DataFile, specs: Mapping[int, PartitionSpec], schema:
     return RowPartition(spec, schema, file.partition).to_path()
 
 
-def _unreadable(data: LiveFile, deletes: Iterable[LiveFile]) -> str:
-    for live in (data, *deletes):
+def why_unreadable(files: Iterable[LiveFile]) -> str:
+    """Why a data file cannot be rewritten, told from it and its delete files; empty if it can."""
+    for live in files:
         kind = FileFormat(live.file.file_format)
         if kind != FileFormat.PARQUET:
             return f"{live.file.file_path} is {kind.value}, which we do not read"
     return ""
 
 
-def _refused(table: Table, files: TableFiles) -> str:
+def why_refused(table: Table, files: TableFiles) -> str:
+    """Why no file of a table may be rewritten; empty if they may.
+
+    A new file is younger than the equality deletes of before it, so they would not apply to it.
+    """
     if table.metadata.format_version > 2:
         return f"it has format version {table.metadata.format_version}; we write version 2"
     if files.equality_deletes:

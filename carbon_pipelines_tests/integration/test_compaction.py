@@ -3,10 +3,14 @@
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
+import pyarrow.compute as pc
 import pytest
+from click.testing import CliRunner
 from pyiceberg.table.snapshots import Operation
 
+from carbon_pipelines.cli import cli
 from carbon_pipelines.lake.connection import open_catalog
 from carbon_pipelines.lake.merge import MergeHooks
 from carbon_pipelines.maintenance.compact import (
@@ -240,6 +244,7 @@ def test_columns_and_partitions_of_before_are_brought_to_what_they_are_now(
     assert {(one.older_schema, one.sort_order_id) for one in after.files} == {(False, 1)}
     with pipeline.iceberg("t").update_spec() as spec:
         spec.add_field("n", "bucket[2]")
+    pipeline.execute("ALTER TABLE t RENAME COLUMN remark TO note")
     change(pipeline, 40)
     pipeline.follow("t")
     compact(pipeline)
@@ -285,4 +290,36 @@ def test_a_foreign_append_meanwhile_is_kept_and_merges_go_on(busy: Pipeline) -> 
     assert busy.differences("t") == 1
     busy.execute("DELETE FROM t WHERE id = 50")
     busy.follow("t")
+    assert busy.differences("t") == 0
+
+
+def test_the_commands_show_health_and_plan_and_compact_only_if_told(
+    busy: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declared = tmp_path / busy.name
+    declared.mkdir()
+    (declared / "_database.yaml").write_text("owner: team:tests\n")
+    (declared / "t.yaml").write_text(
+        "source_table: t\nkey: [id]\nfreshness: 15m\ndescription: A table.\n"
+    )
+    monkeypatch.setenv("CARBON_HOME", str(busy.stack.home))
+    monkeypatch.setenv("CARBON_CATALOG_DIR", str(tmp_path))
+    options = ["compact", busy.name, "--min-files", "2", "--delete-ratio", "0.01"]
+
+    told = CliRunner().invoke(cli, ["health", busy.name])
+    shown = CliRunner().invoke(cli, options)
+    head = busy.iceberg("t").metadata.current_snapshot_id
+    done = CliRunner().invoke(cli, [*options, "--apply"])
+    again = CliRunner().invoke(cli, [*options, "--apply"])
+
+    assert f"{busy.name}/t: " in told.output
+    assert "of 100" in told.output
+    assert shown.output.count(" rows  ") == len(
+        busy.iceberg("t").inspect.files(head).filter(pc.field("content") == 0)
+    )
+    assert "Nothing was changed" in shown.output
+    assert f"{busy.name}/t: " in done.output
+    assert "became 1 (" in done.output
+    assert "nothing was compacted" in again.output
+    assert {one.exit_code for one in (told, shown, done, again)} == {0}
     assert busy.differences("t") == 0

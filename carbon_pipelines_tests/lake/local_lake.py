@@ -168,15 +168,15 @@ class LocalLake:
     def load(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Commit a first copy of ``rows`` (Python values) at the start position."""
         schema = arrow_schema(self.table.schema())
-        # Arrow makes no empty column of an extension type from Python values
-        empty = schema.empty_table()
-        self.load_table(pa.Table.from_pylist(list(rows), schema=schema) if rows else empty)
+        self.load_table(pa.Table.from_pylist(list(rows), schema=schema) if rows else None)
 
-    def load_table(self, rows: pa.Table) -> None:
+    def load_table(self, rows: pa.Table | None) -> None:
         """Commit a first copy of typed rows at the start position."""
-        writer = PartitionedWriter(file_target(self.table))
-        writer.write(rows)
-        files = writer.close()
+        files = []
+        if rows is not None:
+            writer = PartitionedWriter(file_target(self.table))
+            writer.write(rows)
+            files = writer.close()
         snapshot = self.fresh().current_snapshot()
         manifests = snapshot.manifests(self.table.io) if snapshot else ()
         changes = FileChanges(added_data=files, manifests=manifests)

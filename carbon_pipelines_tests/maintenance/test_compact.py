@@ -1,14 +1,19 @@
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyiceberg.exceptions import CommitStateUnknownException
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.table.snapshots import Operation
+from pyiceberg.typedef import Record
 
 from carbon_pipelines.errors import (
     CommitUnknownError,
     CompactionInvariantError,
     SourceFileMissingError,
+    TargetSizeError,
 )
 from carbon_pipelines.lake.commit import commit_files
 from carbon_pipelines.lake.row_delta import FileChanges
@@ -17,6 +22,7 @@ from carbon_pipelines.lake.table_files import load_table_files
 from carbon_pipelines.maintenance import compact as compact_module
 from carbon_pipelines.maintenance.compact import CompactionHooks
 from carbon_pipelines.maintenance.compaction import CompactionPolicy
+from carbon_pipelines.maintenance.health import judge_health
 from carbon_pipelines.maintenance.rewrite import Fingerprinter
 from carbon_pipelines.maintenance.table_facts import load_facts
 from carbon_pipelines.maintenance.turns import turn_at
@@ -28,6 +34,7 @@ from carbon_pipelines_tests.maintenance.compacting import (
     files,
     insert,
     load_each,
+    plan,
     update,
 )
 
@@ -341,4 +348,57 @@ def test_a_file_that_is_not_in_the_store_is_named(lake: LocalLake) -> None:
     Path(first.removeprefix("file://")).unlink()
 
     with pytest.raises(SourceFileMissingError, match=first.rsplit("/", 1)[-1]):
+        compact(lake)
+
+
+def equality_deletes(lake: LocalLake) -> None:
+    """A delete by value, as other engines write them: ids of 7 are gone."""
+    table = lake.fresh()
+    files = load_table_files(table.current_snapshot(), table.io)
+    path = f"{table.location()}/data/by-value.parquet"
+    field = pa.field("id", pa.int64(), metadata={"PARQUET:field_id": "1"})
+    pq.write_table(pa.table([[7]], schema=pa.schema([field])), path.removeprefix("file://"))
+    by_value = DataFile.from_args(
+        content=DataFileContent.EQUALITY_DELETES,
+        file_path=path,
+        file_format=FileFormat.PARQUET,
+        partition=Record(),
+        record_count=1,
+        file_size_in_bytes=1,
+        equality_ids=[1],
+    )
+    by_value.spec_id = 0
+    changes = FileChanges(added_deletes=[by_value], manifests=files.manifests)
+    commit_files(table, changes, load_progress(table.metadata, "t").to_properties())
+
+
+def test_a_table_that_another_engine_deletes_from_by_value_is_left_alone(lake: LocalLake) -> None:
+    def meanwhile() -> None:
+        equality_deletes(lake)
+
+    done = compact(lake, hooks=CompactionHooks(after_write=meanwhile))
+
+    assert done.snapshot_ids == ()
+    assert "another engine wrote equality deletes" in done.left[0][1]
+    assert 7 not in dict(lake.rows())
+    assert not plan(lake.fresh())
+
+
+def test_facts_of_a_table_come_from_its_manifests(lake: LocalLake) -> None:
+    facts = load_facts(lake.fresh())
+
+    assert [one.rows for one in facts.files] == [2, *[10] * 6]
+    assert sorted(one.deleted_rows for one in facts.files) == [0, 0, 0, 0, 1, 1, 1]
+    assert (facts.label, facts.delete_files, facts.delete_rows) == ("market/t", 3, 3)
+    assert facts.target_bytes == 128 * 1024 * 1024
+    assert facts.snapshots == 8
+    assert min(facts.manifests, facts.manifest_bytes, facts.metadata_bytes) > 0
+    assert judge_health(facts).rows == 62
+
+
+def test_a_target_size_that_is_none_is_refused(lake: LocalLake) -> None:
+    with lake.fresh().transaction() as transaction:
+        transaction.set_properties({"write.target-file-size-bytes": "0"})
+
+    with pytest.raises(TargetSizeError, match="'0', which is no number of bytes above zero"):
         compact(lake)

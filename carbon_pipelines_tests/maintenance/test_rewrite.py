@@ -271,7 +271,11 @@ def typed(number: int) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("more", [{}, {"key": ()}, {"sort": True}], ids=["keyed", "bag", "sorted"])
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"key": ()}, {"sort": True}, {"sort": True, "run_bytes": 1}],
+    ids=["keyed", "bag", "sorted", "spilled"],
+)
 def test_values_of_every_type_stay_what_they_are(tmp_path: Path, more: dict[str, Any]) -> None:
     key = more.get("key", ("id",))
     declared: dict[str, Any] = {} if key else {"identity": "full"}
@@ -283,7 +287,7 @@ def test_values_of_every_type_stay_what_they_are(tmp_path: Path, more: dict[str,
         lake.merge([insert(**typed(n)) for n in range(start, start + 5)])
     before = sorted(map(repr, duckdb_rows(lake.fresh())))
 
-    done = compact(lake)
+    done = compact(lake, run_bytes=more.get("run_bytes", 10_000))
 
     assert done.added_files == 1
     assert sorted(map(repr, duckdb_rows(lake.fresh()))) == before
