@@ -147,7 +147,7 @@ class _Run:
         self.last_rows = _key_columns(rows.take(pa.array(ends)), keys)
         self._source = pa.OSFile(str(path), "rb")
         self._reader = pa.ipc.open_file(self._source)
-        self._loaded = rows.slice(0, 0)
+        self._loaded = pa.Table.from_batches([], rows.schema)
         self._read_batches = self._given = 0
 
     def view(self, batch: int) -> pa.Table:
