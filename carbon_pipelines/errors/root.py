@@ -113,6 +113,11 @@ CarbonPipelinesError                  (``retryable`` says whether the same call 
 │   ├── DeadLetterExpiredError        Kafka no longer tells what came after a dead letter
 │   ├── DeadLetterMissingError        the dead letters' table lacks one that a table names
 │   └── NoSuchDeadLetterError         a dead letter to be dropped is none, or belongs to a row
+├── CompactionError                   data files could not be written again
+│   ├── CompactionInvariantError      what was written is not what was read
+│   ├── SourceFileDamagedError        a data file is not what its manifest says
+│   ├── SourceFileMissingError        a file that a table's snapshot lists is not there
+│   └── TargetSizeError               a table's declared file size is no size
 ├── QualityError                      a comparison could not be made
 │   ├── NoConsistentPointError        (retryable) source and lake never stood at the same point
 │   ├── LakeUnreadableError           the independent reader cannot read a table snapshot

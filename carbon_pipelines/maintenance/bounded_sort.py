@@ -23,7 +23,7 @@ from pyiceberg.transforms import IdentityTransform
 from carbon_pipelines.lake.arrow import compute as pc
 from carbon_pipelines.lake.extension import storage
 
-RUN_BYTES = 64 * 1024 * 1024
+RUN_BYTES = 32 * 1024 * 1024
 """Rows that are sorted at once."""
 BATCH_BYTES = 256 * 1024
 """About what is read of a run at once."""

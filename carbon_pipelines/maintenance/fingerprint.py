@@ -11,14 +11,17 @@ are those that the files' footers count.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 from pyiceberg.schema import Schema
 from pyiceberg.types import PrimitiveType
 
 from carbon_pipelines.lake.extension import storage
+
+if TYPE_CHECKING:
+    import duckdb
 
 _NULL = np.uint64(0x9E3779B97F4A7C15)
 
@@ -49,7 +52,7 @@ class Fingerprinter:
         ]
         self._rows, self._sum, self._xor = 0, 0, 0
         self._nulls = dict.fromkeys(self._nullable, 0)
-        self._engine = duckdb.connect(config={"threads": 1})
+        self._engine: duckdb.DuckDBPyConnection | None = None
 
     def add(self, rows: pa.Table, *, keys_only: bool = False) -> None:
         """Count ``rows`` in; with ``keys_only`` they have the key's columns alone."""
@@ -66,7 +69,8 @@ class Fingerprinter:
 
     def result(self) -> Fingerprint:
         """What was counted; nothing can be added any more."""
-        self._engine.close()
+        if self._engine is not None:
+            self._engine.close()
         return Fingerprint(self._rows, self._sum, self._xor, dict(self._nulls))
 
     def _codes(self, column: pa.ChunkedArray) -> np.ndarray:
@@ -76,6 +80,10 @@ class Fingerprinter:
         if _is_integral(kind):
             parts = [self._integers(chunk) for chunk in chunks]
             return np.concatenate(parts)
+        if self._engine is None:
+            import duckdb  # only keys that are no numbers need it
+
+            self._engine = duckdb.connect(config={"threads": 1})
         values = pa.table({"v": pa.chunked_array(chunks, kind)})
         self._engine.register("rows", values)
         hashed = self._engine.execute("SELECT hash(v) AS h FROM rows").to_arrow_table()
