@@ -5,6 +5,7 @@ Heavy imports stay inside the commands, so that ``carbon --help`` answers at onc
 """
 
 from carbon_pipelines.cli import (
+    compaction,
     debezium,
     expiry,
     follow,
@@ -19,6 +20,7 @@ from carbon_pipelines.cli.group import cli
 
 __all__ = [
     "cli",
+    "compaction",
     "debezium",
     "expiry",
     "follow",

@@ -34,6 +34,13 @@ from carbon_pipelines.errors.catalog import (
     SettingUnknownError,
     UnknownTableError,
 )
+from carbon_pipelines.errors.compaction import (
+    CompactionError,
+    CompactionInvariantError,
+    SourceFileDamagedError,
+    SourceFileMissingError,
+    TargetSizeError,
+)
 from carbon_pipelines.errors.embedded import (
     DownloadError,
     EmbeddedError,
@@ -178,6 +185,8 @@ __all__ = [
     "ColumnRoleError",
     "CommitConflictError",
     "CommitUnknownError",
+    "CompactionError",
+    "CompactionInvariantError",
     "CopyUnderWayError",
     "CopyUnreadableError",
     "DeadLetterExpiredError",
@@ -258,6 +267,8 @@ __all__ = [
     "SourceAuthenticationError",
     "SourceDatabaseMissingError",
     "SourceError",
+    "SourceFileDamagedError",
+    "SourceFileMissingError",
     "SourceIdentityError",
     "SourceLockedError",
     "SourcePrivilegeError",
@@ -288,6 +299,7 @@ __all__ = [
     "TableOverlapError",
     "TableParkedError",
     "TablePrivilegeError",
+    "TargetSizeError",
     "TimelineDivergedError",
     "TopicMissingError",
     "TopicRefusedError",

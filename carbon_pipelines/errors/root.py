@@ -114,6 +114,11 @@ CarbonPipelinesError                  (``retryable`` says whether the same call 
 │   ├── DeadLetterMissingError        the dead letters' table lacks one that a table names
 │   └── NoSuchDeadLetterError         a dead letter to be dropped is none, or belongs to a row
 ├── MaintenanceError                  upkeep of a table was refused or did not come to its end
+│   ├── CompactionError               data files could not be written again
+│   │   ├── CompactionInvariantError  what was written is not what was read
+│   │   ├── SourceFileDamagedError    a data file is not what its manifest says
+│   │   ├── SourceFileMissingError    a file that a table's snapshot lists is not there
+│   │   └── TargetSizeError           a table's declared file size is no size
 │   ├── RetentionZeroError            a retention that would keep nothing
 │   ├── RemovalForbiddenError         a table whose files nobody may remove
 │   ├── MetadataFileMissingError      a manifest or manifest list is not there

@@ -65,11 +65,12 @@ def commit_files(
     branch: str = MAIN_BRANCH,
     schema: Schema | None = None,
     first: UpdatesAndRequirements = ((), ()),
+    same_rows: bool = False,
 ) -> Committed | None:
     """Commit ``changes``, planned on ``table`` as loaded, as one snapshot.
 
     ``schema`` is that of the files, if it is not the table's current one; ``first`` comes before
-    the snapshot in the same commit.
+    the snapshot in the same commit; ``same_rows`` makes it one that replaces files alone.
 
     Returns:
         What was committed, or ``None`` if another commit came first; then nothing of this is in the
@@ -83,7 +84,7 @@ def commit_files(
     _check_sequence_number(table, branch)
     transaction = Transaction(table)
     transaction._stage(*first)  # pyright: ignore[reportPrivateUsage]
-    delta = RowDelta(transaction, changes, properties, branch, schema)
+    delta = RowDelta(transaction, changes, properties, branch, schema, same_rows=same_rows)
     snapshot_id, base = delta.snapshot_id, table.metadata_location
     delta.commit()
     try:

@@ -1,12 +1,11 @@
 """Writing one Parquet data file with its Iceberg statistics.
 
 What belongs here: Parquet in, ``DataFile`` out; bounds are taken from the file's own footer as raw
-physical values, so infinite timestamps cost nothing and fail nowhere. What does not: which rows go
-into which file (``partitions.py``), delete files (``delete_file.py``) and commits.
-Source: Iceberg spec, "Data file fields" and appendix D (single-value serialisation).
+physical values, so infinite timestamps cost nothing and fail nowhere. What does not: the form of a
+bound (``bounds.py``), which rows go into which file (``partitions.py``), delete files
+(``delete_file.py``) and commits. Source: Iceberg spec, "Data file fields".
 """
 
-import struct
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,46 +20,29 @@ from pyiceberg.schema import Schema
 from pyiceberg.table.locations import LocationProvider
 from pyiceberg.typedef import Record
 from pyiceberg.types import (
-    BinaryType,
-    BooleanType,
-    DateType,
     DecimalType,
     DoubleType,
     FloatType,
-    IntegerType,
-    LongType,
+    ListType,
     PrimitiveType,
-    StringType,
-    TimestampType,
-    TimestamptzType,
-    TimeType,
-    UUIDType,
 )
 
 from carbon_pipelines.lake.arrow import compute as pc
+from carbon_pipelines.lake.bounds import lower_bound, upper_bound
 from carbon_pipelines.lake.evolution import arrow_schema
 
 ROW_GROUP_ROWS = 131_072
 """Rows of a row group: small enough that a lookup of few keys reads little."""
-BOUND_CHARACTERS = 16
-"""Length of the bounds of text and binary columns, as Iceberg's ``truncate(16)``."""
-
-_STRUCTS: dict[type[PrimitiveType], str] = {
-    IntegerType: "<i",
-    DateType: "<i",
-    LongType: "<q",
-    TimeType: "<q",
-    TimestampType: "<q",
-    TimestamptzType: "<q",
-    FloatType: "<f",
-    DoubleType: "<d",
-    BooleanType: "<?",
-}
 
 
 @dataclass(frozen=True, slots=True)
 class FileTarget:
-    """Where files of a table go and what they look like."""
+    """Where files of a table go and what they look like.
+
+    ``dictionary`` names the columns that are worth a dictionary; ``None`` tries it for each, which
+    costs CPU and bytes where nearly every value is another. ``uncompressed`` names those that
+    compression makes no smaller. ``batch_rows`` are encoded at once; a page holds as many at least.
+    """
 
     io: FileIO
     locations: LocationProvider
@@ -68,6 +50,19 @@ class FileTarget:
     spec: PartitionSpec
     sort_order_id: int | None = None
     compression: str = "zstd"
+    dictionary: tuple[str, ...] | None = None
+    uncompressed: frozenset[str] = frozenset()
+    batch_rows: int = 1024
+
+    @property
+    def compressions(self) -> dict[str, str]:
+        """The compression of each Parquet column, by its path."""
+        return {
+            f"{field.name}.list.element"
+            if isinstance(field.field_type, ListType)
+            else field.name: "none" if field.name in self.uncompressed else self.compression
+            for field in self.schema.fields
+        }
 
 
 class DataFileWriter:
@@ -85,13 +80,15 @@ class DataFileWriter:
         self._output = target.io.new_output(self.path)
         self._stream = self._output.create()
         self._footers: list[pq.FileMetaData] = []
+        # a list is taken too, which pyarrow's stubs do not know
+        dictionary: Any = True if target.dictionary is None else [*target.dictionary]
         self._writer = pq.ParquetWriter(
             self._stream,
             self._schema,
-            compression=target.compression,
-            compression_level=1 if target.compression == "zstd" else None,
+            **_compression(target),
+            write_batch_size=target.batch_rows,
             store_decimal_as_integer=True,
-            use_dictionary=True,
+            use_dictionary=dictionary,
             metadata_collector=self._footers,
         )
         self._nans: dict[int, int] = {
@@ -108,6 +105,11 @@ class DataFileWriter:
             self._nans[field_id] += pc.sum(pc.is_nan(column)).as_py() or 0
         self._writer.write_table(table.cast(self._schema), row_group_size=ROW_GROUP_ROWS)
 
+    @property
+    def written_bytes(self) -> int:
+        """What the file has of whole row groups so far."""
+        return self._stream.tell()
+
     def close(self) -> DataFile:
         """Finish the file and describe it."""
         self._writer.close()
@@ -122,6 +124,15 @@ class DataFileWriter:
         self._writer.close()
         self._stream.close()
         self._target.io.delete(self.path)
+
+
+def _compression(target: FileTarget) -> dict[str, Any]:
+    level = 1 if target.compression == "zstd" else None
+    if not target.uncompressed:
+        return {"compression": target.compression, "compression_level": level}
+    codecs = target.compressions
+    levels = {name: level for name, codec in codecs.items() if codec != "none" and level}
+    return {"compression": codecs, "compression_level": levels}
 
 
 def write_data_file(
@@ -151,8 +162,8 @@ def describe_file(
     footer, nans = written.footer, written.nans
     columns = _column_facts(footer, target.schema)
     bounded = {i: c for i, c in columns.items() if c.minimum is not None and not nans.get(i)}
-    lower = {i: _lower(c.type, c.minimum) for i, c in bounded.items()}
-    upper = {i: _upper(c.type, c.maximum) for i, c in bounded.items()}
+    lower = {i: lower_bound(c.type, c.minimum) for i, c in bounded.items()}
+    upper = {i: upper_bound(c.type, c.maximum) for i, c in bounded.items()}
     data_file = DataFile.from_args(
         content=DataFileContent.DATA,
         file_path=written.path,
@@ -228,53 +239,3 @@ def _ordered(kind: PrimitiveType, raw: Any) -> Any:
     if isinstance(kind, DecimalType) and isinstance(raw, bytes):
         return int.from_bytes(raw, "big", signed=True)
     return raw
-
-
-def _lower(kind: PrimitiveType, value: Any) -> bytes | None:
-    """A lower bound in Iceberg's single-value form; truncated text is below what it begins.
-
-    A uuid has none: Java's readers took uuids for signed numbers when they compared bounds
-    (apache/iceberg #14216), and would skip files that hold the value.
-    """
-    if isinstance(kind, UUIDType):
-        return None
-    if isinstance(kind, StringType):
-        return value.decode()[:BOUND_CHARACTERS].encode()
-    if isinstance(kind, BinaryType):
-        return value[:BOUND_CHARACTERS]
-    return _single_value(kind, value)
-
-
-def _upper(kind: PrimitiveType, value: Any) -> bytes | None:
-    """An upper bound in Iceberg's single-value form; truncated text is raised to stay above."""
-    if isinstance(kind, UUIDType):
-        return None
-    if isinstance(kind, StringType):
-        text = value.decode()
-        return value if len(text) <= BOUND_CHARACTERS else _raised(text[:BOUND_CHARACTERS])
-    if isinstance(kind, BinaryType):
-        return value if len(value) <= BOUND_CHARACTERS else _raised_bytes(value[:BOUND_CHARACTERS])
-    return _single_value(kind, value)
-
-
-def _single_value(kind: PrimitiveType, value: Any) -> bytes:
-    if isinstance(kind, DecimalType):
-        return value.to_bytes((value.bit_length() // 8) + 1, "big", signed=True)
-    return struct.pack(_STRUCTS[type(kind)], value)
-
-
-def _raised(text: str) -> bytes | None:
-    """The shortest text above every text that starts with ``text``, or ``None``."""
-    while text:
-        code = ord(text[-1]) + 1
-        if 0xD800 <= code <= 0xDFFF:
-            code = 0xE000
-        if code <= 0x10FFFF:
-            return (text[:-1] + chr(code)).encode()
-        text = text[:-1]
-    return None
-
-
-def _raised_bytes(value: bytes) -> bytes | None:
-    stripped = value.rstrip(b"\xff")
-    return stripped[:-1] + bytes([stripped[-1] + 1]) if stripped else None

@@ -47,6 +47,21 @@ def read_positions(io: FileIO, delete_files: Sequence[DataFile], path: str) -> n
     return np.unique(np.concatenate(found)) if found else np.empty(0, dtype=np.int64)
 
 
+def read_named(io: FileIO, delete_file: DataFile) -> dict[str, np.ndarray]:
+    """Everything that one delete file names: data file path -> positions (int64)."""
+    with io.new_input(delete_file.file_path).open() as stream:
+        table = pq.read_table(stream, columns=["file_path", "pos"], read_dictionary=["file_path"])
+    if not table.num_rows:
+        return {}
+    paths = table.column("file_path").unify_dictionaries().combine_chunks()
+    codes, numbers = paths.indices.to_numpy(), table.column("pos").to_numpy()
+    order = np.argsort(codes, kind="stable")
+    starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
+    parts = np.split(numbers[order], starts[1:])
+    names = paths.dictionary.to_pylist()
+    return {names[codes[order[at]]]: part for at, part in zip(starts, parts, strict=True)}
+
+
 def count_rows(snapshot: Snapshot | None, io: FileIO) -> int:
     """Live rows of a snapshot.
 

@@ -73,6 +73,8 @@ class RowDelta(_SnapshotProducer["RowDelta"]):
         properties: The snapshot's summary properties.
         branch: The branch whose head the plan was made on.
         schema: Of the added files, if it is not the table's current one.
+        same_rows: The files that come hold the rows of those that go. The snapshot's operation is
+            then REPLACE, which readers that follow appends and changes pass over.
     """
 
     def __init__(
@@ -82,6 +84,8 @@ class RowDelta(_SnapshotProducer["RowDelta"]):
         properties: Mapping[str, str],
         branch: str = MAIN_BRANCH,
         schema: Schema | None = None,
+        *,
+        same_rows: bool = False,
     ) -> None:
         operation = Operation.OVERWRITE
         if not (changes.added_deletes or changes.removed_data or changes.removed_deletes):
@@ -94,7 +98,7 @@ class RowDelta(_SnapshotProducer["RowDelta"]):
             branch=branch,
         )
         self._changes = changes
-        self._files_schema = schema
+        self._files_schema, self._same_rows = schema, same_rows
 
     def schema(self) -> Schema:
         """The schema that the snapshot names, for those who read it later by its id."""
@@ -215,7 +219,11 @@ class RowDelta(_SnapshotProducer["RowDelta"]):
             metrics.remove_file(live.file)
         parent = self._parent_snapshot_id
         previous = metadata.snapshot_by_id(parent) if parent is not None else None
-        return update_snapshot_summaries(
+        summary = update_snapshot_summaries(
             Summary(self._operation, **metrics.to_dict(), **snapshot_properties),
             previous.summary if previous is not None else None,
         )
+        if self._same_rows:
+            # PyIceberg counts for every operation but this one
+            return Summary(Operation.REPLACE, **summary.additional_properties)
+        return summary

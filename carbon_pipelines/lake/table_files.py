@@ -38,6 +38,7 @@ class TableFiles:
         data: Live data files.
         deletes_by_path: Position delete files that name a single data file, by its path.
         deletes_by_partition: Other position delete files, by (spec id, partition).
+        equality_deletes: Delete files of another engine, which we never write.
     """
 
     manifests: Sequence[ManifestFile] = ()
@@ -46,6 +47,7 @@ class TableFiles:
     deletes_by_partition: Mapping[tuple[int, object], Sequence[LiveFile]] = field(
         default_factory=dict
     )
+    equality_deletes: Sequence[LiveFile] = ()
 
     @property
     def deletes(self) -> list[LiveFile]:
@@ -58,7 +60,7 @@ class TableFiles:
         path = data.file.file_path
         own = [d for d in self.deletes_by_path.get(path, ()) if d.applies_to(data)]
         group = self.deletes_by_partition.get((data.file.spec_id, data.file.partition), ())
-        shared = [d for d in group if d.applies_to(data) and _may_name(d.file, path)]
+        shared = [d for d in group if d.applies_to(data) and may_name(d.file, path)]
         return own, shared
 
 
@@ -70,6 +72,7 @@ def load_table_files(snapshot: Snapshot | None, io: FileIO) -> TableFiles:
     data: list[LiveFile] = []
     by_path: dict[str, list[LiveFile]] = {}
     by_partition: dict[tuple[int, object], list[LiveFile]] = {}
+    by_value: list[LiveFile] = []
     for manifest in manifests:
         for entry in manifest.fetch_manifest_entry(io, discard_deleted=True):
             live = LiveFile(entry.data_file, entry.sequence_number or 0, manifest.manifest_path)
@@ -82,7 +85,9 @@ def load_table_files(snapshot: Snapshot | None, io: FileIO) -> TableFiles:
                 else:
                     group = (entry.data_file.spec_id, entry.data_file.partition)
                     by_partition.setdefault(group, []).append(live)
-    return TableFiles(manifests, data, by_path, by_partition)
+            else:
+                by_value.append(live)
+    return TableFiles(manifests, data, by_path, by_partition, by_value)
 
 
 def single_target(delete_file: DataFile) -> str | None:
@@ -92,7 +97,8 @@ def single_target(delete_file: DataFile) -> str | None:
     return low.decode() if low is not None and low == high else None
 
 
-def _may_name(delete_file: DataFile, path: str) -> bool:
+def may_name(delete_file: DataFile, path: str) -> bool:
+    """Whether a position delete file may name a data file, by its bounds."""
     low = (delete_file.lower_bounds or {}).get(DELETE_FILE_PATH_ID)
     high = (delete_file.upper_bounds or {}).get(DELETE_FILE_PATH_ID)
     name = path.encode()

@@ -168,10 +168,14 @@ class LocalLake:
     def load(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Commit a first copy of ``rows`` (Python values) at the start position."""
         schema = arrow_schema(self.table.schema())
+        self.load_table(pa.Table.from_pylist(list(rows), schema=schema) if rows else None)
+
+    def load_table(self, rows: pa.Table | None) -> None:
+        """Commit a first copy of typed rows at the start position."""
         files = []
-        if rows:
+        if rows is not None:
             writer = PartitionedWriter(file_target(self.table))
-            writer.write(pa.Table.from_pylist(list(rows), schema=schema))
+            writer.write(rows)
             files = writer.close()
         snapshot = self.fresh().current_snapshot()
         manifests = snapshot.manifests(self.table.io) if snapshot else ()

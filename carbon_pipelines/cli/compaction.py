@@ -1,0 +1,126 @@
+"""``carbon health`` and ``compact``: how tables lie, and writing their files again.
+
+What belongs here: choosing tables, printing facts and plans, and carrying a plan out if told to.
+What does not: anything that decides. Without ``--apply`` nothing is changed.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import click
+
+from carbon_pipelines.catalog.table import TableSpec
+from carbon_pipelines.cli import surroundings
+from carbon_pipelines.cli.group import cli
+from carbon_pipelines.errors import CarbonPipelinesError
+
+if TYPE_CHECKING:
+    from pyiceberg.catalog import Catalog
+    from pyiceberg.table import Table
+
+TABLES = click.argument("patterns", metavar="[TABLES]...", nargs=-1)
+
+
+@cli.command()
+@TABLES
+def health(patterns: tuple[str, ...]) -> None:
+    """Score how TABLES lie, from their metadata alone, and what a compaction would gain.
+
+    TABLES are <database>/<table>, <database>/* or <database>; without any, everything declared.
+    """
+
+    def told(_catalog: "Catalog", table: "Table") -> None:
+        from carbon_pipelines.maintenance.health import judge_health
+        from carbon_pipelines.maintenance.table_facts import load_facts
+
+        found = judge_health(load_facts(table))
+        click.echo(found.sentence())
+        for part in found.partitions:
+            click.echo(
+                f"  {part.partition or 'all rows'}: {part.files:,} files of "
+                f"{part.median_bytes / 1_000_000:.1f} MB (median), {part.small_files:,} small, "
+                f"{part.rows:,} rows, {part.delete_ratio:.0%} deleted"
+            )
+
+    _each(patterns, told)
+
+
+@cli.command()
+@TABLES
+@click.option("--apply", "apply_", is_flag=True, help="Do it; without it, the plan is shown.")
+@click.option(
+    "--thorough",
+    is_flag=True,
+    help="Also bring every file to the present columns and sort order, and split large ones.",
+)
+@click.option("--min-files", default=5, show_default=True, help="Small files worth a rewrite.")
+@click.option(
+    "--delete-ratio",
+    default=0.2,
+    show_default=True,
+    help="Share of deleted rows from which on a file is written again.",
+)
+@click.option("--max-groups", type=int, help="Groups of files in one run; the coldest come first.")
+def compact(
+    patterns: tuple[str, ...],
+    *,
+    apply_: bool,
+    thorough: bool,
+    min_files: int,
+    delete_ratio: float,
+    max_groups: int | None,
+) -> None:
+    """Write small files of TABLES, and those with deletes, again as large sorted ones.
+
+    TABLES are as in health. Merges may go on meanwhile: their changes are kept.
+    """
+    if min_files < 2 or not 0 < delete_ratio <= 1 or (max_groups is not None and max_groups < 1):
+        message = "--min-files is 2 or more, --delete-ratio above 0 to 1, --max-groups 1 or more."
+        raise click.UsageError(message)
+
+    def compacted(catalog: "Catalog", table: "Table") -> None:
+        from carbon_pipelines.maintenance.compact import apply_compaction
+        from carbon_pipelines.maintenance.compaction import CompactionPolicy, plan_compaction
+        from carbon_pipelines.maintenance.table_facts import load_facts
+
+        policy = CompactionPolicy(
+            min_files=min_files,
+            delete_ratio=delete_ratio,
+            max_groups=max_groups,
+            thorough=thorough,
+        )
+        plan = plan_compaction(load_facts(table), policy)
+        if apply_:
+            click.echo(apply_compaction(plan, catalog).sentence())
+        else:
+            click.echo(plan.describe())
+
+    _each(patterns, compacted)
+    if not apply_:
+        click.echo("Nothing was changed. Run it again with --apply.")
+
+
+def _each(patterns: tuple[str, ...], act: Callable[["Catalog", "Table"], None]) -> None:
+    """Act on every chosen table; an error of one is shown, and the rest go on."""
+    chosen: tuple[TableSpec, ...] = surroundings.catalog().select(patterns)
+    endpoints = surroundings.endpoints()
+    if not chosen:
+        message = 'No table is declared yet; "carbon tables add" declares one.'
+        raise click.ClickException(message)
+    from carbon_pipelines.lake.connection import lake_errors, load_table, open_catalog
+
+    failed = 0
+    with open_catalog(endpoints.lake) as catalog:
+        for spec in chosen:
+            try:
+                table = load_table(catalog, spec.identifier)
+                if table is None:
+                    click.echo(f"{spec.label}: not copied yet")
+                    continue
+                with lake_errors(f"Iceberg table {spec.label}"):
+                    act(catalog, table)
+            except CarbonPipelinesError as error:
+                click.echo(f"Error: {error}", err=True)
+                failed += 1
+    if failed:
+        raise SystemExit(1)

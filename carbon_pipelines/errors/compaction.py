@@ -1,0 +1,64 @@
+"""Errors of writing data files again.
+
+What belongs here: classes and their sentences, as ``errors/__init__.py`` says for all of them.
+"""
+
+from collections.abc import Sequence
+
+from carbon_pipelines.errors.maintenance import MaintenanceError
+
+
+class CompactionError(MaintenanceError):
+    """Data files could not be written again."""
+
+
+class CompactionInvariantError(CompactionError):
+    """What was written is not what was read."""
+
+    def __init__(
+        self, table: str, what: str, *, expected: object, found: object, files: Sequence[str]
+    ) -> None:
+        self.table, self.what, self.files = table, what, tuple(files)
+        self.expected, self.found = expected, found
+        named = ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
+        super().__init__(
+            f"{table}: {what}: {expected} in the files that were read, {found} in those written "
+            f"from them. Nothing was committed and the new files were removed; the table stands as "
+            f"it did. The files that were read: {named}. Run "
+            f'"carbon verify {table}": if it is equal, this is a defect of the program; report it.'
+        )
+
+
+class SourceFileDamagedError(CompactionError):
+    """A data file is not what its manifest says."""
+
+    def __init__(self, path: str, *, recorded: int, found: int) -> None:
+        self.path, self.recorded, self.found = path, recorded, found
+        super().__init__(
+            f"{path} holds {found} rows, and its manifest says {recorded}: another engine wrote it "
+            "so, or it was overwritten. Nothing was changed. Run "
+            '"carbon verify" for its table, and "carbon recopy" if rows differ.'
+        )
+
+
+class SourceFileMissingError(CompactionError):
+    """A data or delete file that the table's snapshot lists is not there."""
+
+    def __init__(self, table: str, snapshot_id: int, reason: str) -> None:
+        self.table, self.snapshot_id, self.reason = table, snapshot_id, reason
+        super().__init__(
+            f"{table}: a file of table snapshot {snapshot_id} cannot be read: {reason}. Nothing "
+            "was changed; readers of the table fail too. Put the file back if it was quarantined, "
+            f'else run "carbon recopy {table}".'
+        )
+
+
+class TargetSizeError(CompactionError):
+    """A table's declared file size is no size."""
+
+    def __init__(self, table: str, name: str, value: str) -> None:
+        self.table, self.name, self.value = table, name, value
+        super().__init__(
+            f"{table}: its table property {name} is {value!r}, which is no number of bytes above "
+            "zero. Nothing was changed. Correct the property, or remove it for the default."
+        )
