@@ -7,14 +7,24 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from carbon_pipelines.catalog.load import load_catalog
-from carbon_pipelines.defs.automation.databases import automation
+from carbon_pipelines.catalog.load import Catalog, load_catalog
+from carbon_pipelines.defs.automation.databases import automation, automation_runs
+from carbon_pipelines.defs.automation.upkeep import upkeep
 from carbon_pipelines.defs.jobs.people import jobs
 from carbon_pipelines.defs.lake.tables import lake_tables
+from carbon_pipelines.defs.maintenance.actions import action_assets
+from carbon_pipelines.defs.maintenance.health import health_assets
 from carbon_pipelines.defs.resources.endpoints import EndpointsResource
 from carbon_pipelines.defs.source.tables import source_tables
 from carbon_pipelines.defs.stream.databases import stream_databases
 from carbon_pipelines.embedded.endpoints import catalog_directory
+
+
+def maintenance(catalog: Catalog) -> dg.Definitions:
+    """Health of each table, and the three actions; nothing without a table."""
+    if not catalog.tables:
+        return dg.Definitions()
+    return dg.Definitions(assets=[*health_assets(catalog), *action_assets(catalog)])
 
 
 def build_definitions(environ: Mapping[str, str]) -> dg.Definitions:
@@ -29,7 +39,9 @@ def build_definitions(environ: Mapping[str, str]) -> dg.Definitions:
         source_tables(catalog),
         stream_databases(catalog),
         lake_tables(catalog),
+        maintenance(catalog),
         automation(catalog, environ),
+        upkeep(catalog, running=automation_runs(environ)),
         jobs(catalog),
         dg.Definitions(resources={"endpoints": EndpointsResource.from_environment(environ)}),
     )

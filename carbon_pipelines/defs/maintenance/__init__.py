@@ -1,0 +1,1 @@
+"""The maintenance stage's assets."""
