@@ -12,13 +12,11 @@ import click
 from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.cli import surroundings
 from carbon_pipelines.cli.group import cli
-from carbon_pipelines.errors import CarbonPipelinesError
+from carbon_pipelines.cli.pipeline import TABLES, chosen_tables, each, end
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
     from pyiceberg.table import Table
-
-TABLES = click.argument("patterns", metavar="[TABLES]...", nargs=-1)
 
 
 @cli.command()
@@ -101,26 +99,20 @@ def compact(
 
 
 def _each(patterns: tuple[str, ...], act: Callable[["Catalog", "Table"], None]) -> None:
-    """Act on every chosen table; an error of one is shown, and the rest go on."""
-    chosen: tuple[TableSpec, ...] = surroundings.catalog().select(patterns)
-    endpoints = surroundings.endpoints()
-    if not chosen:
-        message = 'No table is declared yet; "carbon tables add" declares one.'
-        raise click.ClickException(message)
+    """Act on the lake's table of every chosen declaration that has one."""
+    chosen, endpoints = chosen_tables(surroundings.catalog(), patterns), surroundings.endpoints()
     from carbon_pipelines.lake.connection import lake_errors, load_table, open_catalog
 
-    failed = 0
     with open_catalog(endpoints.lake) as catalog:
-        for spec in chosen:
-            try:
-                table = load_table(catalog, spec.identifier)
-                if table is None:
-                    click.echo(f"{spec.label}: not copied yet")
-                    continue
-                with lake_errors(f"Iceberg table {spec.label}"):
-                    act(catalog, table)
-            except CarbonPipelinesError as error:
-                click.echo(f"Error: {error}", err=True)
-                failed += 1
-    if failed:
-        raise SystemExit(1)
+
+        def acted(spec: TableSpec) -> bool:
+            table = load_table(catalog, spec.identifier)
+            if table is None:
+                click.echo(f"{spec.label}: not copied yet")
+                return True
+            with lake_errors(f"Iceberg table {spec.label}"):
+                act(catalog, table)
+            return True
+
+        failed = each(chosen, acted)
+    end(failed)

@@ -12,11 +12,11 @@ from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.cli import surroundings
 from carbon_pipelines.cli.group import cli
 from carbon_pipelines.cli.options import DURATION
-from carbon_pipelines.cli.pipeline import chosen_tables, each, end
+from carbon_pipelines.cli.pipeline import TABLES, chosen_tables, each, end
 
 
 @cli.command()
-@click.argument("patterns", metavar="[TABLES]...", nargs=-1)
+@TABLES
 @click.option(
     "--older-than", type=DURATION, default="1d", show_default=True, help="Younger snapshots stay."
 )

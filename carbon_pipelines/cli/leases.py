@@ -11,7 +11,7 @@ import click
 from carbon_pipelines.cli import surroundings
 from carbon_pipelines.cli.group import cli
 from carbon_pipelines.cli.options import DURATION
-from carbon_pipelines.cli.pipeline import chosen_tables
+from carbon_pipelines.cli.pipeline import TABLES, chosen_tables
 
 
 @cli.group()
@@ -43,7 +43,7 @@ def take(table: str, owner: str, lasts: timedelta, snapshot: str) -> None:
 
 
 @lease.command("list")
-@click.argument("patterns", metavar="[TABLES]...", nargs=-1)
+@TABLES
 def list_(patterns: tuple[str, ...]) -> None:
     """Show the leases of TABLES, expired ones too that no expiry has removed yet."""
     chosen, endpoints = chosen_tables(surroundings.catalog(), patterns), surroundings.endpoints()

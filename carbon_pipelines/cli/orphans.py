@@ -13,7 +13,7 @@ from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.cli import surroundings
 from carbon_pipelines.cli.group import cli
 from carbon_pipelines.cli.options import DURATION
-from carbon_pipelines.cli.pipeline import chosen_tables, each, end
+from carbon_pipelines.cli.pipeline import TABLES, chosen_tables, each, end
 
 
 class _Find(click.Group):
@@ -35,7 +35,7 @@ def orphans() -> None:
 
 
 @orphans.command("find")
-@click.argument("patterns", metavar="[TABLES]...", nargs=-1)
+@TABLES
 @click.option(
     "--older-than", type=DURATION, default="3d", show_default=True, help="Younger objects stay."
 )
