@@ -26,11 +26,13 @@ from pyiceberg.io import FileIO
 from pyiceberg.manifest import DataFile
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table, Transaction
+from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.refs import MAIN_BRANCH
 from pyiceberg.table.update import (
     AssertCurrentSchemaId,
     AssertLastAssignedFieldId,
     TableRequirement,
+    TableUpdate,
     UpdatesAndRequirements,
 )
 from sqlalchemy.exc import DBAPIError
@@ -55,6 +57,23 @@ class Committed:
 
     snapshot_id: int
     table: Table
+
+
+class _Staged(Transaction):
+    """PyIceberg's, which works the metadata out once for each state of its updates.
+
+    Its own does so, and copies every snapshot of the table, whenever anything looks at it: thirty
+    times a commit.
+    """
+
+    _known: tuple[tuple[TableUpdate, ...], TableMetadata] | None = None
+
+    @property
+    def table_metadata(self) -> TableMetadata:
+        """The table's with the updates so far; not to be changed."""
+        if self._known is None or self._known[0] is not self._updates:
+            self._known = (self._updates, super().table_metadata)
+        return self._known[1]
 
 
 def commit_files(
@@ -82,7 +101,7 @@ def commit_files(
         CommitUnknownError: The answer was lost, the catalog does not show the snapshot (retryable).
     """
     _check_sequence_number(table, branch)
-    transaction = Transaction(table)
+    transaction = _Staged(table)
     transaction._stage(*first)  # pyright: ignore[reportPrivateUsage]
     delta = RowDelta(transaction, changes, properties, branch, schema, same_rows=same_rows)
     snapshot_id, base = delta.snapshot_id, table.metadata_location
@@ -112,7 +131,7 @@ def commit_updates(table: Table, updates: UpdatesAndRequirements) -> Table:
     Raises:
         CommitFailedException: What they require does not hold any more.
     """
-    transaction = table.transaction()
+    transaction = _Staged(table)
     transaction._stage(*updates)  # pyright: ignore[reportPrivateUsage]
     return transaction.commit_transaction()
 

@@ -29,9 +29,16 @@ from carbon_pipelines.errors import (
     LakeUnavailableError,
 )
 
+SHARED_FILES = "carbon_pipelines.lake.file_io.SharedFileIO"
+KEPT_FILES = "carbon_pipelines.lake.file_io.KeptFileIO"
 
-def open_catalog(lake: LakeEndpoint) -> Catalog:
+
+def open_catalog(lake: LakeEndpoint, *, files: str = SHARED_FILES) -> Catalog:
     """Connect to the Iceberg catalog.
+
+    Args:
+        lake: Where it is.
+        files: How files are reached: ``KEPT_FILES`` answers from memory what this process knows.
 
     Raises:
         LakeUnavailableError: The catalog does not answer (retryable).
@@ -41,7 +48,7 @@ def open_catalog(lake: LakeEndpoint) -> Catalog:
         "type": lake.catalog_type,
         "uri": lake.catalog_uri,
         "warehouse": lake.warehouse,
-        "py-io-impl": "pyiceberg.io.pyarrow.PyArrowFileIO",
+        "py-io-impl": files,
         "s3.endpoint": lake.s3_endpoint,
         "s3.access-key-id": lake.s3_access_key,
         "s3.secret-access-key": lake.s3_secret_key,

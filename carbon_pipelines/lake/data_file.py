@@ -78,7 +78,8 @@ class DataFileWriter:
         name = f"{uuid.uuid4()}.parquet"
         self.path = target.locations.new_data_location(name, partition)
         self._output = target.io.new_output(self.path)
-        self._stream = self._output.create()
+        # its name is new: nothing to look for
+        self._stream = self._output.create(overwrite=True)
         self._footers: list[pq.FileMetaData] = []
         # a list is taken too, which pyarrow's stubs do not know
         dictionary: Any = True if target.dictionary is None else [*target.dictionary]

@@ -114,7 +114,7 @@ def write_delete_file(
     names = sorted(positions)
     table = _delete_table(names, positions)
     output = io.new_output(path)
-    with output.create() as stream:
+    with output.create(overwrite=True) as stream:  # its name is new: nothing to look for
         pq.write_table(table, stream, compression="zstd", compression_level=1)
         size_bytes = stream.tell()
     low, high = names[0].encode(), names[-1].encode()

@@ -17,7 +17,7 @@ from carbon_pipelines.embedded.endpoints import Endpoints
 from carbon_pipelines.errors import CarbonPipelinesError, SourceTableAwayError, StreamGapError
 from carbon_pipelines.lake.answer import Answer, resume
 from carbon_pipelines.lake.catch_up import CatchUp, CaughtUp
-from carbon_pipelines.lake.connection import lake_errors, load_table, open_catalog
+from carbon_pipelines.lake.connection import KEPT_FILES, lake_errors, load_table, open_catalog
 from carbon_pipelines.lake.delete_file import count_rows
 from carbon_pipelines.lake.evolution import COMMENT
 from carbon_pipelines.lake.first_copy import FirstCopy
@@ -130,7 +130,7 @@ def sync_table(
         CarbonPipelinesError: One of the errors of copying and merging; the table stands at its last
             snapshot and the same call goes on from there.
     """
-    with open_catalog(endpoints.lake) as catalog:
+    with open_catalog(endpoints.lake, files=KEPT_FILES) as catalog:
         iceberg, progress = _open(catalog, table)
         if iceberg is not None:
             check_mode(iceberg, table)

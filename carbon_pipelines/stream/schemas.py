@@ -32,25 +32,39 @@ class SchemaHistory:
 def load_schema_history(bootstrap: str, database: str) -> SchemaHistory:
     """The whole DDL history of a database, as its topic holds it now.
 
+    What this process has read of it is not read again.
+
     Raises:
         StreamUnavailableError, TopicMissingError, MalformedEnvelopeError: It cannot be read.
     """
-    topic = ddl_topic(database)
-    state = load_topic_state(bootstrap, topic)
-    return SchemaHistory(tuple(_read_history(bootstrap, state)), state.high)
+    state = load_topic_state(bootstrap, ddl_topic(database))
+    topic = (state.topic, state.topic_id, state.cluster_id)
+    read = _read.get(topic, SchemaHistory((), state.low))
+    if not state.low <= read.next_offset <= state.high:
+        read = SchemaHistory((), state.low)
+    known = {relation.version for _, relation in read.rows}
+    more = _read_history(bootstrap, state, read.next_offset, known)
+    history = SchemaHistory((*read.rows, *more), state.high)
+    _read[topic] = history
+    return history
+
+
+_read: dict[tuple[str, str, str], SchemaHistory] = {}
+"""By topic, its id and cluster: rows are only ever added to a topic, so what was read stays so."""
 
 
 def load_relations(bootstrap: str, database: str, *, until: Position) -> list[SourceRelation]:
     """Every recorded shape up to a position, in stream order."""
-    rows = _read_history(bootstrap, load_topic_state(bootstrap, ddl_topic(database)))
+    rows = load_schema_history(bootstrap, database).rows
     return [row for position, row in rows if position <= until]
 
 
-def _read_history(bootstrap: str, state: TopicState) -> Iterator[tuple[Position, SourceRelation]]:
-    """Each row once: a connector that was started again sends some again."""
+def _read_history(
+    bootstrap: str, state: TopicState, start: int, known: set[int]
+) -> Iterator[tuple[Position, SourceRelation]]:
+    """Each row from ``start`` on, once: a connector that was started again sends some again."""
     topic = state.topic
-    known: set[int] = set()
-    for batch in read_batches(bootstrap, topic, state.low, state.high):
+    for batch in read_batches(bootstrap, topic, start, state.high):
         for offset, value in zip(batch.offsets, batch.values, strict=True):
             try:
                 envelope: dict[str, Any] = json.loads(value or b"{}")
