@@ -31,20 +31,30 @@ PATIENCE = timedelta(minutes=1)
 @TABLES
 @click.option("--interval", default=2.0, show_default=True, help="Seconds between merges of one.")
 @click.option("--workers", default=2, show_default=True, help="Tables merged at once.")
-def follow(patterns: tuple[str, ...], interval: float, workers: int) -> None:
+@click.option(
+    "--keep-snapshots",
+    default=300,
+    show_default=True,
+    help="So many of a table's stay while it is followed; 0 leaves all to expiry.",
+)
+def follow(patterns: tuple[str, ...], interval: float, workers: int, keep_snapshots: int) -> None:
     """Merge what Kafka holds into the lake, again and again, until stopped (Ctrl-C or SIGTERM).
 
     TABLES are <database>/<table>, <database>/* or <database>; without any, everything declared.
     "carbon capture" has to run beside it. One table's error does not stop the others, and a table
-    that is parked goes on once it is released. With DAGSTER_HOME set, Dagster is told about each
+    that is parked goes on once it is released. A commit every few seconds makes many snapshots:
+    beyond --keep-snapshots the oldest expire at once, except those that "carbon expire" keeps too
+    and those of a table with history.expire.max-snapshot-age-ms. A reader that needs one for longer
+    takes a lease. With DAGSTER_HOME set, Dagster is told about each
     table once a minute, so that its pages and freshness are true.
     """
-    if interval <= 0 or workers < 1:
-        message = "--interval has to be above 0 and --workers at least 1."
+    if interval <= 0 or workers < 1 or keep_snapshots < 0:
+        message = "--interval is above 0, --workers at least 1, --keep-snapshots at least 0."
         raise click.UsageError(message)
     catalog, endpoints = surroundings.catalog(), surroundings.endpoints()
     chosen = chosen_tables(catalog, patterns)
     from carbon_pipelines.lake.follow import Follower
+    from carbon_pipelines.maintenance.thinning import Thinning
     from carbon_pipelines.source.followers import FollowerMark
 
     stop = threading.Event()
@@ -83,6 +93,7 @@ def follow(patterns: tuple[str, ...], interval: float, workers: int) -> None:
             interval=timedelta(seconds=interval),
             workers=workers,
             on_turn=tell,
+            tend=Thinning(endpoints.lake, keep_snapshots).tend,
             keep=keep,
         )
         click.echo(f"Following {len(chosen)} tables. Ctrl-C stops; nothing is lost by stopping.")

@@ -71,6 +71,8 @@ class _Staged(Transaction):
     @property
     def table_metadata(self) -> TableMetadata:
         """The table's with the updates so far; not to be changed."""
+        if not self._updates:
+            return self._table.metadata
         if self._known is None or self._known[0] is not self._updates:
             self._known = (self._updates, super().table_metadata)
         return self._known[1]

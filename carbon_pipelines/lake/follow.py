@@ -83,6 +83,7 @@ class Follower:
         interval: timedelta = timedelta(seconds=2),
         workers: int = 2,
         on_turn: Callable[[Turn], None] = lambda _: None,
+        tend: Callable[[TableSynced], None] = lambda _: None,
         keep: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -95,13 +96,16 @@ class Follower:
             interval: The least time between the beginnings of two turns of a table.
             workers: Turns at once.
             on_turn: Takes what each turn came to, on the thread that runs.
+            tend: Called with what a turn committed, in that turn, on a worker's thread; its errors
+                are logged and stop nothing.
             keep: Called before each look; raises if this process is not to follow any more.
             clock: Seconds that never go back.
         """
         self._tables = {table.label: table for table in tables}
         self._databases, self._endpoints = databases, endpoints
         self._interval, self._workers = interval.total_seconds(), workers
-        self._on_turn, self._keep, self._clock = on_turn, keep, clock
+        self._on_turn, self._tend = on_turn, tend
+        self._keep, self._clock = keep, clock
         self._places = {label: _Place() for label in self._tables}
         self._stop = threading.Event()
 
@@ -181,6 +185,11 @@ class Follower:
             raise
         except Exception as error:  # noqa: BLE001 (of one table; the others go on)
             return Turn(table, None, error)
+        if synced.committed and not self._stop.is_set():
+            try:
+                self._tend(synced)
+            except Exception as error:  # noqa: BLE001 (what is left undone is done after another)
+                _LOG.warning("%s: %s", table.label, error)
         return Turn(table, synced, None)
 
     def _report(self, line: str) -> None:

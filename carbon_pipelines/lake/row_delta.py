@@ -38,6 +38,7 @@ from pyiceberg.table.update import (
 from pyiceberg.table.update.snapshot import _SnapshotProducer  # pyright: ignore[reportPrivateUsage]
 from pyiceberg.typedef import EMPTY_DICT
 
+from carbon_pipelines.lake.manifest_entries import live_entries
 from carbon_pipelines.lake.manifest_writers import DataManifestWriter, DeleteManifestWriter
 from carbon_pipelines.lake.table_files import LiveFile
 
@@ -197,7 +198,7 @@ class RowDelta(_SnapshotProducer["RowDelta"]):
         with self._writer(spec, manifests[0].content) as writer:
             for manifest in manifests:
                 paths = removed.get(manifest.manifest_path, set())
-                for entry in self.fetch_manifest_entry(manifest, discard_deleted=True):
+                for entry in live_entries(manifest, self._io):
                     if entry.data_file.file_path in paths:
                         writer.delete(entry)
                     else:

@@ -48,6 +48,7 @@ class TableSynced:
         key: Its key columns as they are called now, which the declaration may call otherwise.
         comment: The source's description of the table; ``column_comments`` those of columns.
         recopied: Why the table was copied anew by itself, once for each time.
+        snapshots: How many the table's metadata names.
         schema_steps: Changes of columns that were followed.
         progress: What snapshot ``snapshot_id`` carries.
         seconds_by_step: Wall seconds of "first_copy" and "merge".
@@ -72,6 +73,7 @@ class TableSynced:
     comment: str | None = None
     column_comments: Mapping[str, str] = field(default_factory=dict[str, str])
     recopied: tuple[str, ...] = ()
+    snapshots: int = 0
     schema_steps: tuple[str, ...] = ()
     seconds_by_step: Mapping[str, float] = field(default_factory=dict[str, float])
     freshness: Freshness = field(default_factory=Freshness)
@@ -240,6 +242,7 @@ def _synced(
         comment=done.table.properties.get(COMMENT),
         column_comments={f.name: f.doc for f in done.table.schema().fields if f.doc},
         recopied=recopied,
+        snapshots=len(done.table.metadata.snapshots),
         schema_steps=done.schema_steps,
         seconds_by_step=dict(steps),
     )

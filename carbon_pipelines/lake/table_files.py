@@ -12,6 +12,8 @@ from pyiceberg.io import FileIO
 from pyiceberg.manifest import DataFile, DataFileContent, ManifestContent, ManifestFile
 from pyiceberg.table.snapshots import Snapshot
 
+from carbon_pipelines.lake.manifest_entries import live_entries
+
 DELETE_FILE_PATH_ID = 2147483546
 """Reserved field id of ``file_path`` in position delete files."""
 
@@ -74,7 +76,7 @@ def load_table_files(snapshot: Snapshot | None, io: FileIO) -> TableFiles:
     by_partition: dict[tuple[int, object], list[LiveFile]] = {}
     by_value: list[LiveFile] = []
     for manifest in manifests:
-        for entry in manifest.fetch_manifest_entry(io, discard_deleted=True):
+        for entry in live_entries(manifest, io):
             live = LiveFile(entry.data_file, entry.sequence_number or 0, manifest.manifest_path)
             if manifest.content == ManifestContent.DATA:
                 data.append(live)

@@ -2,7 +2,8 @@
 
     python -m carbon_pipelines_tests.benchmarks.freshness [--seconds N] [--rate N] [--tables N]
 
-``carbon capture`` and ``carbon follow`` run as the services they are. What they say of themselves
+``carbon capture`` and ``carbon follow`` run as the services they are, and once a minute upkeep of
+every table beside them: ``carbon compact``, ``expire`` and ``orphans``. What they say of themselves
 is not believed: each writer notes, for every transaction, the WAL position before its commit and
 the clock after it, and the lake's snapshots say at which time they came to which position. A table
 has one writer, so the first snapshot at or past a transaction's position is the first that shows
@@ -18,6 +19,7 @@ import tempfile
 import threading
 import time
 from bisect import bisect_left
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +38,8 @@ from carbon_pipelines_tests.integration.streaming import wait_until
 from carbon_pipelines_tests.integration.supervised import Supervised, write_catalog
 
 DATABASE = "benchmark_fresh"
+UPKEEP_SECONDS = 60.0
+UPKEEP = (("compact", "--apply"), ("expire", "--apply", "--at-most", "100"), ("orphans", "--apply"))
 ROWS = 10_000
 CHANGES_OF_A_TRANSACTION = 10
 
@@ -46,6 +50,35 @@ class Sample:
 
     lsn: int
     at: float
+
+
+class Shown:
+    """Which positions of a table's source became visible when, of expired snapshots too."""
+
+    def __init__(self, pipeline: Pipeline, name: str) -> None:
+        self._pipeline, self._name = pipeline, name
+        self._seen: dict[int, tuple[int, float]] = {}
+
+    def look(self) -> None:
+        """Note the snapshots that are there now."""
+        for snapshot in self._pipeline.iceberg(self._name).metadata.snapshots:
+            properties = snapshot.summary.additional_properties if snapshot.summary else {}
+            if "carbon.cluster_id" in properties:
+                lsn = read_progress(properties, self._name).position.commit_lsn
+                self._seen[snapshot.sequence_number or 0] = (lsn, snapshot.timestamp_ms / 1000)
+
+    @property
+    def commits(self) -> int:
+        """How many were seen."""
+        return len(self._seen)
+
+    def ages(self, samples: list[Sample]) -> np.ndarray:
+        """Seconds from each transaction's commit to the first snapshot that shows it."""
+        places = [self._seen[number] for number in sorted(self._seen)]
+        positions = [lsn for lsn, _ in places]
+        return np.array(
+            [places[bisect_left(positions, sample.lsn)][1] - sample.at for sample in samples]
+        )
 
 
 def main() -> None:
@@ -65,21 +98,28 @@ def main() -> None:
             )
             pipeline.declare(name)
         pipeline.follow_all()
-        samples = _measure(pipeline, Path(directory), names, arguments)
-        ages = np.concatenate([_ages(pipeline, name, samples[name]) for name in names])
+        shown = [Shown(pipeline, name) for name in names]
+        samples = _measure(pipeline, Path(directory), shown, names, arguments)
+        ages = np.concatenate(
+            [one.ages(samples[name]) for one, name in zip(shown, names, strict=True)]
+        )
         changes = len(ages) * CHANGES_OF_A_TRANSACTION
         p50, p99, longest = np.quantile(ages, [0.5, 0.99, 1.0])
         differing = sum(pipeline.differences(name) for name in names)
         _say(
             f"{changes:,} changes in {arguments.seconds:.0f} s to {len(names)} tables: visible "
             f"after {p50:.1f} s (half), {p99:.1f} s (99 of 100), {longest:.1f} s (all); "
-            f"{differing} rows differ"
+            f"{differing} rows differ; {sum(one.commits for one in shown):,} commits"
         )
         pipeline.close()
 
 
 def _measure(
-    pipeline: Pipeline, directory: Path, names: list[str], arguments: argparse.Namespace
+    pipeline: Pipeline,
+    directory: Path,
+    shown: Sequence[Shown],
+    names: list[str],
+    arguments: argparse.Namespace,
 ) -> dict[str, list[Sample]]:
     environ = {
         **{name: value for name, value in os.environ.items() if name != "DAGSTER_HOME"},
@@ -96,15 +136,19 @@ def _measure(
         stop = threading.Event()
         pause = CHANGES_OF_A_TRANSACTION * len(names) / arguments.rate
         before = {name: _cpu_seconds(one.process) for name, one in services.items()}
-        with ThreadPoolExecutor(len(names)) as pool:
+        with ThreadPoolExecutor(len(names) + 1) as pool:
+            upkeep = pool.submit(_keep_up, run, environ, directory / "u.log", stop, shown)
             writing = {name: pool.submit(_write, pipeline.dsn, name, pause, stop) for name in names}
             time.sleep(arguments.seconds)
             stop.set()
             samples = {name: one.result() for name, one in writing.items()}
+            _say(upkeep.result())
         for name, one in services.items():
             used = _cpu_seconds(one.process) - before[name]
             _say(f"{name}: {used / arguments.seconds:.2f} of a core")
         wait_until(lambda: not sum(pipeline.differences(name) for name in names))
+        for one in shown:
+            one.look()
         services["follow"].process.send_signal(signal.SIGTERM)
         services["follow"].process.wait(60)
         _say(services["follow"].tail())
@@ -112,6 +156,28 @@ def _measure(
     finally:
         for one in services.values():
             one.kill()
+
+
+def _keep_up(
+    run: list[str],
+    environ: dict[str, str],
+    log: Path,
+    stop: threading.Event,
+    shown: Sequence[Shown],
+) -> str:
+    """Upkeep of every table once a minute; how often it ran, and what it took."""
+    rounds, before = 0, os.times()
+    while not stop.wait(UPKEEP_SECONDS):
+        for one in shown:
+            one.look()
+        for command in UPKEEP:
+            with log.open("ab") as out:
+                subprocess.run([*run, *command], env=environ, stdout=out, stderr=out, check=True)
+        rounds += 1
+    after = os.times()
+    used = after.children_user + after.children_system
+    used -= before.children_user + before.children_system
+    return f"upkeep: {rounds} rounds, {used:.1f} CPU-s"
 
 
 def _write(dsn: str, table: str, pause: float, stop: threading.Event) -> list[Sample]:
@@ -132,21 +198,6 @@ def _write(dsn: str, table: str, pause: float, stop: threading.Event) -> list[Sa
             due += pause
             stop.wait(max(0.0, due - time.monotonic()))
     return samples
-
-
-def _ages(pipeline: Pipeline, name: str, samples: list[Sample]) -> np.ndarray:
-    """Seconds from each transaction's commit to the first snapshot that shows it."""
-    positions: list[int] = []
-    shown_at: list[float] = []
-    snapshots = pipeline.iceberg(name).metadata.snapshots
-    for snapshot in sorted(snapshots, key=lambda one: one.sequence_number or 0):
-        properties = snapshot.summary.additional_properties if snapshot.summary else {}
-        if "carbon.cluster_id" in properties:
-            positions.append(read_progress(properties, name).position.commit_lsn)
-            shown_at.append(snapshot.timestamp_ms / 1000)
-    return np.array(
-        [shown_at[bisect_left(positions, sample.lsn)] - sample.at for sample in samples]
-    )
 
 
 def _cpu_seconds(process: subprocess.Popen[bytes]) -> float:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 from typing import Any, cast
@@ -22,15 +22,19 @@ from carbon_pipelines.defs.automation.observe import observe_lag
 from carbon_pipelines.defs.lake.following import FollowReporter
 from carbon_pipelines.errors import FollowRunningError, TableParkedError
 from carbon_pipelines.lake import follow as follow_module
+from carbon_pipelines.lake.connection import open_catalog
 from carbon_pipelines.lake.follow import Follower, Turn
 from carbon_pipelines.lake.freshness import Freshness
 from carbon_pipelines.lake.release import apply_release, park_by_hand, plan_release
 from carbon_pipelines.lake.sync import TableSynced
+from carbon_pipelines.maintenance.leases import LeaseRequest, take_lease
+from carbon_pipelines.maintenance.thinning import Thinning
 from carbon_pipelines.source.followers import FollowerMark
 from carbon_pipelines.stream.capture import Capture
 from carbon_pipelines_tests.integration.pipeline import Pipeline
 from carbon_pipelines_tests.integration.streaming import wait_until
 from carbon_pipelines_tests.integration.supervised import Supervised, write_catalog
+from carbon_pipelines_tests.integration.upkeep import snapshot_rows
 
 pytestmark = pytest.mark.integration
 
@@ -64,7 +68,11 @@ def mark_of(pipeline: Pipeline, *tables: str, patience: float = 0.0) -> Follower
 
 @contextmanager
 def followed(
-    pipeline: Pipeline, on_turn: Callable[[Turn], None], *, keep: Callable[[], None] = lambda: None
+    pipeline: Pipeline,
+    on_turn: Callable[[Turn], None],
+    *,
+    keep: Callable[[], None] = lambda: None,
+    tend: Callable[[TableSynced], None] = lambda _: None,
 ) -> Iterator[None]:
     """A capture and a follower of every table, in threads of this process."""
     stop = threading.Event()
@@ -74,6 +82,7 @@ def followed(
         pipeline.endpoints,
         interval=timedelta(seconds=0.5),
         on_turn=on_turn,
+        tend=tend,
         keep=keep,
     )
     with ThreadPoolExecutor(2) as pool:
@@ -106,6 +115,50 @@ def test_changes_become_visible_by_themselves_and_it_is_known_how_soon(pipeline:
 
     assert pipeline.differences("a") == pipeline.differences("b") == 0
     assert 0 < fresh["a"].quantile(0.5) <= fresh["a"].quantile(0.99) < 30
+
+
+def test_a_followed_table_keeps_few_snapshots_and_those_that_are_leased(
+    pipeline: Pipeline,
+) -> None:
+    with open_catalog(pipeline.endpoints.lake) as catalog:
+        request = LeaseRequest("ann", timedelta(hours=1))
+        leased = take_lease(catalog, pipeline.tables["a"].identifier, request, datetime.now(UTC))
+    thinning = Thinning(pipeline.endpoints.lake, keep=2)
+    most = 0
+
+    def count(turn: Turn) -> None:
+        nonlocal most
+        assert turn.synced is not None, turn.error
+        most = max(most, turn.synced.snapshots)
+
+    with followed(pipeline, count, tend=thinning.tend):
+        for number in range(1, 9):
+            pipeline.execute(f"UPDATE a SET n = {number}")
+            wait_until(lambda: pipeline.differences("a") == 0)
+
+    table = pipeline.iceberg("a")
+    kept = {snapshot.snapshot_id for snapshot in table.metadata.snapshots}
+    # one commit beyond a half more makes it worth it; the leased one stays besides
+    assert 2 <= len(kept) <= most <= 5
+    assert leased.snapshot_id in kept
+    held = snapshot_rows(pipeline.endpoints, table, leased.snapshot_id)
+    assert sorted(held) == [(number, 0) for number in range(1, 51)]
+    assert pipeline.differences("a") == 0
+
+
+def test_a_table_whose_retention_is_declared_is_not_thinned(pipeline: Pipeline) -> None:
+    table = pipeline.iceberg("a")
+    with table.transaction() as transaction:
+        transaction.set_properties({"history.expire.max-snapshot-age-ms": "86400000"})
+    for number in range(3):
+        pipeline.execute(f"UPDATE a SET n = {number}")
+        pipeline.follow("a")
+    pipeline.execute("UPDATE a SET n = 9")
+    synced = pipeline.follow("a")
+    thinning = Thinning(pipeline.endpoints.lake, keep=2)
+    assert thinning.is_due(synced)
+    thinning.tend(synced)
+    assert len(pipeline.iceberg("a").metadata.snapshots) == synced.snapshots
 
 
 def test_a_table_that_is_parked_waits_alone_and_goes_on_once_it_is_released(
