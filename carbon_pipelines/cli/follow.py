@@ -33,9 +33,9 @@ PATIENCE = timedelta(minutes=1)
 @click.option("--workers", default=2, show_default=True, help="Tables merged at once.")
 @click.option(
     "--keep-snapshots",
-    default=300,
+    default=100,
     show_default=True,
-    help="So many of a table's stay while it is followed; 0 leaves all to expiry.",
+    help="So many of a table's stay, and those of five minutes; 0 leaves them to expiry.",
 )
 def follow(patterns: tuple[str, ...], interval: float, workers: int, keep_snapshots: int) -> None:
     """Merge what Kafka holds into the lake, again and again, until stopped (Ctrl-C or SIGTERM).

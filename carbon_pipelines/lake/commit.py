@@ -77,6 +77,11 @@ class _Staged(Transaction):
             self._known = (self._updates, super().table_metadata)
         return self._known[1]
 
+    def commit_transaction(self) -> Table:
+        """Send it; all that is asked of the metadata then is the table's UUID, which stays."""
+        self._known = (self._updates, self._table.metadata)
+        return super().commit_transaction()
+
 
 def commit_files(
     table: Table,

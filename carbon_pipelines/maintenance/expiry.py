@@ -210,9 +210,10 @@ def _branch_kept(
     at_most = None if own_age is not None else retention.at_most
     head = metadata.snapshot_by_id(ref.snapshot_id)
     for number, snapshot in enumerate(ancestors_of(head, metadata)):
+        old = now - _at(snapshot)
         if number < at_least:
             yield snapshot.snapshot_id, f"among the newest {at_least} of {name}"
-        elif now - _at(snapshot) < age and (at_most is None or number < at_most):
+        elif old < age and (at_most is None or number < at_most or old < retention.spared):
             yield snapshot.snapshot_id, f"younger than {age}"
 
 

@@ -23,6 +23,7 @@ class Retention:
         max_age: A younger snapshot stays.
         at_least: So many of the newest stay, however old.
         at_most: Only so many of the newest stay for their age; ``None``: all.
+        spared: A younger one stays even beyond ``at_most``.
         max_ref_age: Branches and tags without an age of their own go when their snapshot is older.
 
     Raises:
@@ -33,6 +34,7 @@ class Retention:
     at_least: int = 10
     at_most: int | None = None
     max_ref_age: timedelta | None = None
+    spared: timedelta = timedelta(0)
 
     def __post_init__(self) -> None:
         zero = timedelta(0)

@@ -4,12 +4,12 @@ What belongs here: when a followed table has so many that it is worth an expiry,
 What does not: what expiry keeps in any case (``expiry.py``) and following (``lake/follow.py``).
 
 Table metadata names every snapshot and is written anew by every commit: a day of commits four
-seconds apart would make it 25 MB. Old snapshots are of use to readers that began on one; those that
-take longer than some hundred commits hold it by a lease (``leases.py``).
+seconds apart would make it 25 MB. Old snapshots are of use to readers that began on one: none goes
+within five minutes, and those that take longer hold theirs by a lease (``leases.py``).
 """
 
 import logging
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from carbon_pipelines.embedded.endpoints import LakeEndpoint
 from carbon_pipelines.lake.connection import load_table, open_catalog
@@ -17,6 +17,8 @@ from carbon_pipelines.lake.sync import TableSynced
 from carbon_pipelines.maintenance.expiry_run import expire_table
 from carbon_pipelines.maintenance.retention import AGE, Retention
 
+SPARED = timedelta(minutes=5)
+"""No younger snapshot goes."""
 SHARE = 0.5
 """An expiry is worth it from so many more than stay, as a part of those."""
 
@@ -29,10 +31,11 @@ class Thinning:
     Args:
         lake: Where tables are.
         keep: So many of the newest stay; 0 leaves them to expiry.
+        spared: No younger one goes.
     """
 
-    def __init__(self, lake: LakeEndpoint, keep: int) -> None:
-        self._lake, self._keep = lake, keep
+    def __init__(self, lake: LakeEndpoint, keep: int, *, spared: timedelta = SPARED) -> None:
+        self._lake, self._keep, self._spared = lake, keep, spared
 
     def is_due(self, synced: TableSynced) -> bool:
         """Whether the table has so many more that it is worth a commit."""
@@ -50,6 +53,8 @@ class Thinning:
             table = load_table(catalog, synced.identifier)
             if table is None or AGE in table.metadata.properties:
                 return  # how long its snapshots stay was said
-            retention = Retention(at_least=min(10, self._keep), at_most=self._keep)
+            retention = Retention(
+                at_least=min(10, self._keep), at_most=self._keep, spared=self._spared
+            )
             done = expire_table(catalog, synced.identifier, retention, datetime.now(UTC))
         _LOG.info("%s", done.sentence())

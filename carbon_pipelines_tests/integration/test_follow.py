@@ -123,7 +123,7 @@ def test_a_followed_table_keeps_few_snapshots_and_those_that_are_leased(
     with open_catalog(pipeline.endpoints.lake) as catalog:
         request = LeaseRequest("ann", timedelta(hours=1))
         leased = take_lease(catalog, pipeline.tables["a"].identifier, request, datetime.now(UTC))
-    thinning = Thinning(pipeline.endpoints.lake, keep=2)
+    thinning = Thinning(pipeline.endpoints.lake, keep=2, spared=timedelta(0))
     most = 0
 
     def count(turn: Turn) -> None:
@@ -155,7 +155,7 @@ def test_a_table_whose_retention_is_declared_is_not_thinned(pipeline: Pipeline) 
         pipeline.follow("a")
     pipeline.execute("UPDATE a SET n = 9")
     synced = pipeline.follow("a")
-    thinning = Thinning(pipeline.endpoints.lake, keep=2)
+    thinning = Thinning(pipeline.endpoints.lake, keep=2, spared=timedelta(0))
     assert thinning.is_due(synced)
     thinning.tend(synced)
     assert len(pipeline.iceberg("a").metadata.snapshots) == synced.snapshots

@@ -15,6 +15,10 @@ from typing import Any
 from pyiceberg.io import InputFile, InputStream, OutputFile, OutputStream
 from pyiceberg.io.pyarrow import PyArrowFile, PyArrowFileIO
 
+from carbon_pipelines.lake.file_io import (
+    KeptFileIO,
+    _KeptFile,  # pyright: ignore[reportPrivateUsage]
+)
 from carbon_pipelines_tests.lake.local_lake import LocalLake
 
 KINDS = ("metadata.json", "manifest list", "manifest", "data", "deletes")
@@ -70,6 +74,27 @@ class _CountedFile(PyArrowFile):
         return _CountedStream(stream, _written, kind_of(self.location))  # pyright: ignore[reportReturnType]
 
 
+class _CountedKeptFile(_KeptFile, _CountedFile):
+    """What is answered from memory is not counted: nobody asks the store for it."""
+
+
+class CountingKeptIO(KeptFileIO):
+    """As merges reach files; what passes to and from the store is counted."""
+
+    def new_input(self, location: str) -> PyArrowFile:
+        """A file to read."""
+        return _counted_kept(super().new_input(location))
+
+    def new_output(self, location: str) -> PyArrowFile:
+        """A file to write."""
+        return _counted_kept(super().new_output(location))
+
+
+def _counted_kept(file: PyArrowFile) -> PyArrowFile:
+    file.__class__ = _CountedKeptFile if isinstance(file, _KeptFile) else _CountedFile
+    return file
+
+
 class CountingIO(PyArrowFileIO):
     """Files whose bytes are counted as they pass."""
 
@@ -93,6 +118,7 @@ class Cost:
     """Of one commit, or the mean of several; bytes by ``KINDS``."""
 
     seconds: float
+    cpu_seconds: float
     read: Mapping[str, int]
     written: Mapping[str, int]
 
@@ -101,6 +127,7 @@ def mean_cost(costs: Sequence[Cost]) -> Cost:
     """What one of ``costs`` is on average."""
     return Cost(
         sum(cost.seconds for cost in costs) / len(costs),
+        sum(cost.cpu_seconds for cost in costs) / len(costs),
         {kind: sum(cost.read[kind] for cost in costs) // len(costs) for kind in KINDS},
         {kind: sum(cost.written[kind] for cost in costs) // len(costs) for kind in KINDS},
     )
@@ -111,12 +138,25 @@ class Commits:
 
     Each updates or replaces ``changes`` of the ``hot`` newest rows, a tenth of them by a new row.
 
+    Args:
+        keeping: Files are kept in memory, as merges do; else each is read again.
+
     Attributes:
         expected: What the table has to hold: value by key.
     """
 
-    def __init__(self, path: Path, *, rows: int, hot: int, changes: int, seed: int = 7) -> None:
-        counting = f"{CountingIO.__module__}.{CountingIO.__name__}"
+    def __init__(
+        self,
+        path: Path,
+        *,
+        rows: int,
+        hot: int,
+        changes: int,
+        seed: int = 7,
+        keeping: bool = False,
+    ) -> None:
+        kind = CountingKeptIO if keeping else CountingIO
+        counting = f"{kind.__module__}.{kind.__name__}"
         columns = {"id": "int8", "n": "int4", "doc": "text"}
         self.lake = LocalLake(path, columns, ["id"], catalog={"py-io-impl": counting})
         self.expected = {key: (0, f"row {key}") for key in range(rows)}
@@ -130,9 +170,10 @@ class Commits:
             events = self._events(number)
             _read.clear()
             _written.clear()
-            started = time.perf_counter()
+            started, cpu = time.perf_counter(), time.process_time()
             self.lake.merge(events)
-            yield Cost(time.perf_counter() - started, Counter(_read), Counter(_written))
+            used, cpu = time.perf_counter() - started, time.process_time() - cpu
+            yield Cost(used, cpu, Counter(_read), Counter(_written))
 
     def rows(self) -> list[tuple[int, int, str]]:
         """What the table has to hold, as ``LocalLake.rows`` gives what it does."""

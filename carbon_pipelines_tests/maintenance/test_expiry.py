@@ -110,6 +110,8 @@ def test_young_snapshots_beyond_the_most_that_is_kept_go_too() -> None:
     metadata = metadata_of(line(5, 4, 3, 2, 1), {"main": branch(4)})
 
     assert gone(metadata, max_age=60 * MINUTE, at_least=1, at_most=3) == (0, 1)
+    spared = 4.5 * MINUTE
+    assert gone(metadata, max_age=60 * MINUTE, at_least=1, at_most=1, spared=spared) == (0,)
 
 
 def test_a_branchs_own_settings_come_before_those_of_the_table() -> None:
@@ -261,6 +263,7 @@ retentions = st.builds(
     max_age=st.integers(1, 60).map(lambda n: n * MINUTE),
     at_least=st.integers(1, 5),
     at_most=st.none() | st.integers(1, 8),
+    spared=st.integers(0, 60).map(lambda n: n * MINUTE),
 )
 
 
@@ -317,7 +320,8 @@ def stays(metadata: TableMetadata, retention: Retention) -> tuple[set[str], set[
             age, most = timedelta(milliseconds=ref.max_snapshot_age_ms), None
         floor = ref.min_snapshots_to_keep or retention.at_least
         for n, one in enumerate(ancestors):
-            if n < floor or (age_of(one) < age and (most is None or n < most)):
+            young = most is None or n < most or age_of(one) < retention.spared
+            if n < floor or (age_of(one) < age and young):
                 snapshots.add(one.snapshot_id)
     snapshots |= {
         one.snapshot_id
