@@ -18,6 +18,7 @@ from pyiceberg.transforms import IdentityTransform, parse_transform
 from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.errors import DeclaredColumnError
 from carbon_pipelines.lake.data_file import ROW_GROUP_ROWS, DataFileWriter, FileTarget
+from carbon_pipelines.lake.encodings import fitted
 from carbon_pipelines.lake.partition_values import split_by_partition
 
 _FIRST_PARTITION_FIELD_ID = 1000
@@ -58,15 +59,15 @@ class PartitionedWriter:
         table = pa.concat_tables(self._pending)
         self._pending, self._pending_rows = [], 0
         if self._target.spec.is_unpartitioned():
-            self._writer(None).write(table)
+            self._writer(None, table).write(table)
             return
         for partition, rows in split_by_partition(table, self._target.spec, self._target.schema):
-            self._writer(partition).write(rows)
+            self._writer(partition, rows).write(rows)
 
-    def _writer(self, partition: PartitionKey | None) -> DataFileWriter:
+    def _writer(self, partition: PartitionKey | None, first: pa.Table) -> DataFileWriter:
         key = partition.partition if partition else None
         if key not in self._writers:
-            self._writers[key] = DataFileWriter(self._target, partition)
+            self._writers[key] = DataFileWriter(fitted(self._target, first), partition)
         return self._writers[key]
 
 

@@ -1,12 +1,12 @@
 """Writing rows to data files of a wanted size.
 
-What belongs here: cutting a stream of rows into files and row groups, which columns are worth a
-dictionary, and keeping beside each file which rows went into it. What does not: one file
-(``lake/data_file.py``) and the order of the rows (``bounded_sort.py``).
+What belongs here: cutting a stream of rows into files and row groups, and keeping beside each file
+which rows went into it. What does not: one file (``lake/data_file.py``), which encodings fit it
+(``lake/encodings.py``) and the order of the rows (``bounded_sort.py``).
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,23 +14,14 @@ import pyarrow as pa
 from pyiceberg.manifest import DataFile
 from pyiceberg.partitioning import PartitionKey
 
-from carbon_pipelines.lake.arrow import compute as pc
 from carbon_pipelines.lake.data_file import ROW_GROUP_ROWS, DataFileWriter, FileTarget
-from carbon_pipelines.lake.extension import storage
+from carbon_pipelines.lake.encodings import fitted
 from carbon_pipelines.lake.partition_values import split_by_partition
 
 ROW_GROUP_BYTES = 32 * 1024 * 1024
 """Rows in memory that become a row group however few they are."""
 ROUTED_BYTES = 32 * 1024 * 1024
 """Rows that wait for more of their partition, all partitions together."""
-DICTIONARY_SHARE = 0.25
-"""A column with no more distinct values than this part of its rows gets a dictionary."""
-NOISE_SHARE = 0.9
-"""Numbers that compression leaves this part of are kept as they are."""
-BATCH_BYTES = 4 * 1024 * 1024
-"""Rows that are encoded at once."""
-_SAMPLE_ROWS = 16_384
-_CODEC = pa.Codec("zstd", compression_level=1)
 _CHUNK_ROWS = 1_048_576
 
 
@@ -192,39 +183,3 @@ class RoutedFiles:
                 directory=self._directory,
             )
         return self._files[key]
-
-
-def fitted(target: FileTarget, rows: pa.Table) -> FileTarget:
-    """``target`` with the encodings that fit the first rows of a file.
-
-    A column of ever other values costs more with a dictionary than without: it is filled, given up
-    and lies there beside the values. One that compression makes no smaller costs it for nothing.
-    """
-    sample = rows.slice(0, _SAMPLE_ROWS).combine_chunks()
-    flat = {
-        name: storage(column.chunk(0))
-        for name, column in zip(sample.column_names, sample.columns, strict=True)
-        if not pa.types.is_nested(column.type)
-    }
-    most = sample.num_rows * DICTIONARY_SHARE
-    repeating = [
-        name
-        for name, values in flat.items()
-        if pc.count_distinct(values, mode="all").as_py() <= most
-    ]
-    return replace(
-        target,
-        dictionary=tuple(repeating),
-        uncompressed=frozenset(
-            name
-            for name, values in flat.items()
-            if name not in repeating and pa.types.is_floating(values.type) and _is_noise(values)
-        ),
-        batch_rows=max(1024, min(65_536, BATCH_BYTES * rows.num_rows // max(1, rows.nbytes))),
-    )
-
-
-def _is_noise(values: pa.Array) -> bool:
-    held = np.ascontiguousarray(values.drop_null().to_numpy(zero_copy_only=False))
-    packed = _CODEC.compress(pa.py_buffer(held))
-    return packed.size > NOISE_SHARE * held.nbytes

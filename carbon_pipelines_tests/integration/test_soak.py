@@ -36,7 +36,7 @@ SECONDS = float(os.environ.get("CARBON_SOAK_SECONDS", "0")) or (
 )
 ORPHANS_AFTER = 60.0
 """Longer than any commit here is under way, a store that is started again included."""
-VICTIMS = ("upkeep", "follow", "capture", "upkeep", "s3", "kafka", "postgres")
+VICTIMS = ("upkeep", "follow", "capture", "s3", "kafka", "postgres")
 
 
 @pytest.mark.timeout(int(SECONDS) + 900)
