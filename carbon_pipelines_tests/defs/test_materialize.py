@@ -66,7 +66,7 @@ def test_a_lake_table_shows_its_merge_under_the_agreed_names(
     assert [(column.name, column.type) for column in schema.columns] == list(SYNCED.column_schema)
     assert metadata == {
         "dagster/row_count": 42,
-        "carbon/snapshot_id": 2**62,
+        "carbon/snapshot_id": str(2**62),
         "carbon/position": "0/16B3748-3",
         "carbon/first_offset": 10,
         "carbon/last_offset": 15,

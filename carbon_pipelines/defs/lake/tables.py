@@ -155,7 +155,7 @@ def synced_metadata(facts: "TableSynced") -> dict[str, Any]:
     if facts.freshness.changes:
         metadata["carbon/visible_after_seconds"] = seconds_to_visible(facts.freshness)
     if facts.snapshot_id is not None:
-        metadata["carbon/snapshot_id"] = facts.snapshot_id
+        metadata["carbon/snapshot_id"] = str(facts.snapshot_id)  # no number to plot
     return metadata
 
 

@@ -106,6 +106,7 @@ def action_assets(catalog: Catalog) -> list[dg.AssetsDefinition]:
         context.log.info(done.sentence())
         yield dg.MaterializeResult(
             metadata={
+                "carbon/result": done.sentence(),
                 **health_metadata(after),
                 "carbon/score_before": round(before.score, 1),
                 "carbon/files_removed": done.removed_files,
@@ -115,7 +116,6 @@ def action_assets(catalog: Catalog) -> list[dg.AssetsDefinition]:
                 "carbon/groups_left_alone": len(done.left),
                 "carbon/conflicts": done.conflicts,
                 "carbon/cpu_seconds": round(done.cpu_seconds, 2),
-                "carbon/result": done.sentence(),
             }
         )
 
@@ -138,11 +138,11 @@ def action_assets(catalog: Catalog) -> list[dg.AssetsDefinition]:
         context.log.info(done.sentence())
         yield dg.MaterializeResult(
             metadata={
+                "carbon/result": done.sentence(),
                 "carbon/snapshots_removed": done.snapshots,
                 "carbon/snapshots_left_for_later": done.more,
                 "carbon/files_removed": done.files.files,
                 "carbon/bytes_removed": done.files.size_bytes,
-                "carbon/result": done.sentence(),
             }
         )
 
@@ -178,12 +178,12 @@ def action_assets(catalog: Catalog) -> list[dg.AssetsDefinition]:
         context.log.info(moved.sentence())
         yield dg.MaterializeResult(
             metadata={
+                "carbon/result": moved.sentence(),
                 "carbon/orphans": moved.files,
                 "carbon/orphan_bytes": moved.size_bytes,
                 "carbon/quarantine": moved.run or "none",
                 "carbon/quarantines_removed": len(due),
                 "carbon/objects_listed": plan.listed,
-                "carbon/result": moved.sentence(),
             }
         )
 

@@ -107,7 +107,7 @@ def health_metadata(health: "Health") -> dict[str, Any]:
         "carbon/because": health.sentence(),
     }
     if health.snapshot_id is not None:
-        metadata["carbon/snapshot_id"] = health.snapshot_id
+        metadata["carbon/snapshot_id"] = str(health.snapshot_id)  # no number to plot
     return metadata
 
 
