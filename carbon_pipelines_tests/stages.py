@@ -86,12 +86,12 @@ def plan_stages(environ: Mapping[str, str]) -> tuple[Stage, ...]:
         ),
         Stage(
             "integration",
-            "each part against real services",
+            "each part against real services, and what takes long by itself",
             (
                 (
                     *PYTEST,
                     *WORKERS,
-                    f"{TESTS}/integration",
+                    TESTS,
                     "-m",
                     f"integration and not trino and not debezium{skipped}",
                 ),

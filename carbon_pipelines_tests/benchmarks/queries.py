@@ -4,9 +4,8 @@
 
 Two equal tables of small files, each with a delete file that takes every tenth row (the leg
 ``deleted`` of ``compaction.py``). One is compacted by ``carbon compact``, the other by Trino's
-``optimize``; both engines then have to find the same numbers. Times are the best of five, each on connections
-that have run the query before. What belongs here: asking, and measuring. The stack is a temporary
-one with Trino (821 MB to download).
+``optimize``; both engines then have to find the same numbers. Times are the best of five. What
+belongs here: asking, and measuring. The stack is a temporary one with Trino (821 MB to download).
 """
 
 import argparse

@@ -61,6 +61,7 @@ class Author:
         return sorted((tuple(row.values()) for row in self.rows.values()), key=repr)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_a_table_is_what_its_author_made_it_however_merges_and_compactions_meet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -104,6 +105,7 @@ steps = st.one_of(
 )
 
 
+@pytest.mark.integration
 @settings(max_examples=12)
 @given(st.lists(steps, min_size=3, max_size=9))
 def test_expiries_that_die_at_any_moment_leave_exactly_what_is_reached(

@@ -121,6 +121,7 @@ def test_a_path_set_is_a_set_of_normalised_paths(added: list[str], asked: list[s
     assert paths.unasked == len(names - {normalise(f"s3://b/{path}") for path in asked})
 
 
+@pytest.mark.integration
 def test_a_path_takes_nine_bytes_and_little_more_while_it_comes() -> None:
     tracemalloc.start()
     paths = PathSet()

@@ -310,6 +310,7 @@ def test_open_and_ended_versions_of_a_history_stay_in_files_of_their_own(tmp_pat
     assert len(lake.rows(where="carbon_valid_to_lsn IS NULL")) == 9
 
 
+@pytest.mark.integration
 def test_memory_is_bounded_whatever_the_input(tmp_path: Path) -> None:
     """200 MB of rows in their worst order, sorted with runs of 8 MB."""
     lake = LocalLake(tmp_path, COLUMNS, ["id"], sort_order=[{"column": "id"}])
