@@ -91,7 +91,8 @@ def plan_stages(environ: Mapping[str, str]) -> tuple[Stage, ...]:
                 (
                     *PYTEST,
                     *WORKERS,
-                    TESTS,
+                    f"{TESTS}/integration",
+                    f"{TESTS}/maintenance",
                     "-m",
                     f"integration and not trino and not debezium{skipped}",
                 ),
