@@ -58,6 +58,13 @@ def health(patterns: tuple[str, ...]) -> None:
     show_default=True,
     help="Share of deleted rows from which on a file is written again.",
 )
+@click.option(
+    "--engine",
+    type=click.Choice(["native", "trino"]),
+    default="native",
+    show_default=True,
+    help="Who writes: this process, or Trino by its optimize (CARBON_TRINO_URI).",
+)
 @click.option("--max-groups", type=int, help="Groups of files in one run; the coldest come first.")
 def compact(
     patterns: tuple[str, ...],
@@ -67,10 +74,13 @@ def compact(
     min_files: int,
     delete_ratio: float,
     max_groups: int | None,
+    engine: str,
 ) -> None:
     """Write small files of TABLES, and those with deletes, again as large sorted ones.
 
-    TABLES are as in health. Merges may go on meanwhile: their changes are kept.
+    TABLES are as in health. Merges may go on meanwhile: their changes are kept. Trino's optimize
+    goes by sizes and deletes alone: the other options are not for it, and the plan is only near to
+    what it does.
     """
     if min_files < 2 or not 0 < delete_ratio <= 1 or (max_groups is not None and max_groups < 1):
         message = "--min-files is 2 or more, --delete-ratio above 0 to 1, --max-groups 1 or more."
@@ -88,7 +98,13 @@ def compact(
             thorough=thorough,
         )
         plan = plan_compaction(load_facts(table), policy)
-        if apply_:
+        if apply_ and engine == "trino":
+            from carbon_pipelines.maintenance.trino_optimize import optimize_table
+
+            trino = surroundings.endpoints().trino
+            namespace, name = table.name()
+            click.echo(optimize_table(trino, catalog, (namespace, name)).sentence())
+        elif apply_:
             click.echo(apply_compaction(plan, catalog).sentence())
         else:
             click.echo(plan.describe())

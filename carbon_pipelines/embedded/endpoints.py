@@ -12,24 +12,28 @@ connecting to anything.
     CARBON_LAKE_CATALOG_URI, CARBON_LAKE_WAREHOUSE, CARBON_LAKE_S3_ENDPOINT,
     CARBON_LAKE_S3_ACCESS_KEY, CARBON_LAKE_S3_SECRET_KEY, CARBON_LAKE_S3_REGION
     CARBON_LAKE_CATALOG_CREDENTIAL    "id:secret" for a REST catalog that asks for one
+    CARBON_TRINO_URI                  "http[s]://user[:password]@host[:port]/catalog"; only for
+                                      what Trino is to do
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 from carbon_pipelines.embedded.names import (
     ICEBERG_DATABASE,
     LOOPBACK,
     POSTGRES_SUPERUSER,
     S3_REGION,
+    TRINO_CATALOG,
     WAREHOUSE,
 )
 from carbon_pipelines.embedded.state import StackHome, StackSecrets, StackState
 from carbon_pipelines.errors import SettingMissingError, SettingUnknownError
 
+TRINO_VARIABLE = "CARBON_TRINO_URI"
 _LAKE_FIELDS = (
     "CATALOG_TYPE",
     "CATALOG_URI",
@@ -59,6 +63,18 @@ class LakeEndpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class TrinoEndpoint:
+    """A Trino, and its catalog that has the lake's tables."""
+
+    scheme: Literal["http", "https"]
+    host: str
+    port: int
+    catalog: str
+    user: str
+    password: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class EmbeddedAddresses:
     """What a stack's home says about its parts; they need not be running."""
 
@@ -68,6 +84,8 @@ class EmbeddedAddresses:
     postgres_password: str = field(repr=False)
     s3_access_key: str = field(repr=False)
     s3_secret_key: str = field(repr=False)
+    trino_port: int | None = None
+    """None where the stack never had a Trino."""
 
     def dsn(self, database: str, *, scheme: str = "postgresql") -> str:
         """Address of a database in the embedded PostgreSQL, with the password."""
@@ -104,6 +122,22 @@ class Endpoints:
     source_dsns: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     """Variable name (CARBON_SOURCE_<DATABASE>_DSN) to DSN."""
     embedded: EmbeddedAddresses | None = None
+    named_trino: TrinoEndpoint | None = None
+    """What CARBON_TRINO_URI says."""
+
+    @property
+    def trino(self) -> TrinoEndpoint:
+        """The Trino over the lake: the variable's, else the embedded one.
+
+        Raises:
+            SettingMissingError: neither is there; names the variable.
+        """
+        if self.named_trino is not None:
+            return self.named_trino
+        if self.embedded is None or self.embedded.trino_port is None:
+            what = 'the address of Trino (embedded: "carbon up --with trino")'
+            raise SettingMissingError(TRINO_VARIABLE, what)
+        return TrinoEndpoint("http", LOOPBACK, self.embedded.trino_port, TRINO_CATALOG, "carbon")
 
     def names_source(self, database: str) -> bool:
         """Whether a variable names the database's address, and not the embedded stack."""
@@ -150,7 +184,27 @@ def resolve_endpoints(environ: Mapping[str, str], *, home: Path | None = None) -
             if name.startswith("CARBON_SOURCE_") and name.endswith("_DSN") and value
         },
         embedded=embedded,
+        named_trino=_parse_trino(environ.get(TRINO_VARIABLE, "")),
     )
+
+
+def _parse_trino(uri: str) -> TrinoEndpoint | None:
+    if not uri:
+        return None
+    form = ("http[s]://user[:password]@host[:port]/catalog",)
+    try:
+        parts = urlsplit(uri)
+        port = parts.port or {"http": 8080, "https": 443}.get(parts.scheme, 0)
+    except ValueError:
+        raise SettingUnknownError(TRINO_VARIABLE, "an address without meaning", form) from None
+    catalog = parts.path.strip("/")
+    if not (port and parts.hostname and parts.username and catalog) or "/" in catalog:
+        raise SettingUnknownError(TRINO_VARIABLE, "an address without meaning", form)
+    if parts.password and parts.scheme == "http":
+        raise SettingUnknownError(TRINO_VARIABLE, "a password over plain http", ("https://...",))
+    scheme: Literal["http", "https"] = "https" if parts.scheme == "https" else "http"
+    user, password = unquote(parts.username), unquote(parts.password or "")
+    return TrinoEndpoint(scheme, parts.hostname, port, catalog, user, password)
 
 
 def load_embedded(home: Path) -> EmbeddedAddresses | None:
@@ -171,6 +225,7 @@ def make_addresses(state: StackState, secrets: StackSecrets) -> EmbeddedAddresse
         postgres_password=secrets.postgres_password,
         s3_access_key=secrets.s3_access_key,
         s3_secret_key=secrets.s3_secret_key,
+        trino_port=state.ports.get("trino", {}).get("http"),
     )
 
 

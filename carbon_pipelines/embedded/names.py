@@ -18,6 +18,9 @@ ICEBERG_DATABASE = "iceberg_catalog"
 ICEBERG_CATALOG = "carbon"
 """Value of ``catalog_name`` in the SQL catalog's tables; every reader must use the same."""
 
+TRINO_CATALOG = "lake"
+"""What the embedded Trino calls it."""
+
 BUCKET = "lake"
 """Three letters or more: the object store refuses shorter names."""
 

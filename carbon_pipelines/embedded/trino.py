@@ -31,6 +31,7 @@ from carbon_pipelines.embedded.names import (
     ICEBERG_DATABASE,
     LOOPBACK,
     POSTGRES_SUPERUSER,
+    TRINO_CATALOG,
 )
 from carbon_pipelines.embedded.process import Launch
 from carbon_pipelines.embedded.state import PartName, Report, write_atomically
@@ -120,7 +121,9 @@ class Trino:
         )
         write_atomically(self.directory / "config.properties", config, mode=0o600)
         write_atomically(self.directory / "log.properties", "io.trino=WARN\n", mode=0o600)
-        write_atomically(self.directory / "catalog" / "lake.properties", catalog, mode=0o600)
+        write_atomically(
+            self.directory / "catalog" / f"{TRINO_CATALOG}.properties", catalog, mode=0o600
+        )
 
     def launch(self) -> Launch:
         """Java directly: Trino's own launcher would be one more process to know."""

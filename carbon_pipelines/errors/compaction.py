@@ -4,6 +4,7 @@ What belongs here: classes and their sentences, as ``errors/__init__.py`` says f
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from carbon_pipelines.errors.maintenance import MaintenanceError
 
@@ -61,4 +62,35 @@ class TargetSizeError(CompactionError):
         super().__init__(
             f"{table}: its table property {name} is {value!r}, which is no number of bytes above "
             "zero. Nothing was changed. Correct the property, or remove it for the default."
+        )
+
+
+class OptimizeFailedError(CompactionError):
+    """Trino refused what it was asked for."""
+
+    advice: ClassVar[str] = 'Correct it, or have the table compacted by "--engine native".'
+
+    def __init__(self, table: str, state: str) -> None:
+        self.table, self.state = table, state
+        super().__init__(
+            f"{table}: Trino's optimize failed: {state}. The table stands as it did. {self.advice}"
+        )
+
+
+class OptimizeInterruptedError(OptimizeFailedError):
+    """Trino did not answer, or others committed first."""
+
+    retryable = True
+    advice = "The next run begins anew."
+
+
+class OptimizedRowsError(CompactionError):
+    """A snapshot that Trino made by optimizing has another number of rows than the one before."""
+
+    def __init__(self, table: str, *, snapshot_id: int, before: int, after: int) -> None:
+        self.table, self.snapshot_id, self.before, self.after = table, snapshot_id, before, after
+        super().__init__(
+            f"{table}: table snapshot {snapshot_id}, which Trino's optimize committed, has {after} "
+            f"rows, and the one before it {before}. Readers see it. Run "
+            f'"carbon verify {table} --repair", and compact this table by "--engine native".'
         )

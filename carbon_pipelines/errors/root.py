@@ -116,6 +116,9 @@ CarbonPipelinesError                  (``retryable`` says whether the same call 
 ├── MaintenanceError                  upkeep of a table was refused or did not come to its end
 │   ├── CompactionError               data files could not be written again
 │   │   ├── CompactionInvariantError  what was written is not what was read
+│   │   ├── OptimizeFailedError       Trino refused to optimize a table
+│   │   │   └── OptimizeInterruptedError (retryable) it did not answer, or others committed first
+│   │   ├── OptimizedRowsError        what Trino committed has another number of rows
 │   │   ├── SourceFileDamagedError    a data file is not what its manifest says
 │   │   ├── SourceFileMissingError    a file that a table's snapshot lists is not there
 │   │   └── TargetSizeError           a table's declared file size is no size

@@ -137,3 +137,26 @@ def test_directories_come_from_their_variables_or_the_usual_places() -> None:
     assert home_directory({}) == Path.cwd() / ".carbon"
     assert cache_directory({"XDG_CACHE_HOME": "/x"}) == Path("/x/carbon_pipelines")
     assert catalog_directory({}) is None
+
+
+def test_trino_comes_from_its_variable_or_from_a_stack_that_had_one(home: Path) -> None:
+    named = {"CARBON_TRINO_URI": "https://ann:p%40ss@trino.example:8443/lake"}
+    trino = resolve_endpoints(named, home=home).trino
+    assert (trino.scheme, trino.host, trino.port) == ("https", "trino.example", 8443)
+    assert (trino.catalog, trino.user, trino.password) == ("lake", "ann", "p@ss")
+    assert "p@ss" not in repr(trino)
+    with pytest.raises(SettingMissingError, match=r"CARBON_TRINO_URI.*--with trino"):
+        _ = resolve_endpoints({}, home=home).trino
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["trino.example/lake", "https://trino.example/lake", "http://ann@trino.example",
+     "http://ann@trino.example:port/lake", "http://ann:secret@trino.example/lake"],
+)  # fmt: skip
+def test_an_address_of_trino_that_is_none_is_refused_without_its_password(
+    home: Path, uri: str
+) -> None:
+    with pytest.raises(SettingUnknownError, match="CARBON_TRINO_URI") as refused:
+        resolve_endpoints({"CARBON_TRINO_URI": uri}, home=home)
+    assert "secret" not in str(refused.value)
