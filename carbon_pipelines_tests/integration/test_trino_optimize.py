@@ -66,7 +66,7 @@ def test_a_trino_that_does_not_answer_or_refuses_is_said(
         with pytest.raises(OptimizeInterruptedError, match=r"127\.0\.0\.1:1"):
             optimize_table(away, catalog, identifier)
         other = replace(endpoint, catalog="elsewhere")
-        with pytest.raises(OptimizeFailedError, match="TABLE_NOT_FOUND.*elsewhere") as refused:
+        with pytest.raises(OptimizeFailedError, match=r"TABLE_NOT_FOUND.*elsewhere") as refused:
             optimize_table(other, catalog, identifier)
     assert not refused.value.retryable
     assert OptimizeInterruptedError.retryable
