@@ -1,0 +1,187 @@
+"""An erasure as people read it before it is done.
+
+What belongs here: the plan's lines, from facts that others have found. What does not: finding them
+(``erasure.py``) and doing anything.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+from pyiceberg.table import Table
+from pyiceberg.table.refs import MAIN_BRANCH
+
+from carbon_pipelines.maintenance.erasure_expiry import certified_target, plan_early
+from carbon_pipelines.maintenance.erasure_litter import LitterPlan
+from carbon_pipelines.maintenance.erasure_request import Cleansed
+from carbon_pipelines.maintenance.expiry import CERTIFIED, Judged
+from carbon_pipelines.maintenance.leases import MARKER, find_lease
+from carbon_pipelines.stream.retention import TopicRetention
+
+NOW, OUTSIDE = "now", "not by us"
+SHOWN = 20
+_OF_MAIN = ("branch main", "carries the state of main", "leads to the state of main")
+
+
+@dataclass(frozen=True, slots=True)
+class PlanLine:
+    """One thing that goes: when, what, and why not before."""
+
+    when: str
+    what: str
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ErasurePlan:
+    """What an erasure does to one table and what belongs to it, and what it cannot reach."""
+
+    label: str
+    number: str
+    by: date
+    lines: tuple[PlanLine, ...]
+
+    def describe(self) -> str:
+        """The plan as a table."""
+        request = f"request {self.number}" if self.number else "a new request"
+        title = f"{self.label}: {request}, everything is gone by {self.by}"
+        width = max((len(line.when) for line in self.lines), default=0)
+        what = min(72, max((len(line.what) for line in self.lines), default=0))
+        return "\n".join(
+            [
+                title,
+                *(f"  {x.when:<{width}}  {x.what:<{what}}  {x.why}".rstrip() for x in self.lines),
+            ]
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TableFindings:
+    """What was found of one Iceberg table.
+
+    Attributes:
+        table: As loaded.
+        live_rows: The person's that ``main`` shows.
+        holding: Path -> rows, of the data files of ``main``.
+        snapshots: Snapshot id -> why it counts.
+        cleansed: What an earlier run came to.
+        litter: What is in no snapshot.
+    """
+
+    table: Table
+    live_rows: int
+    holding: Mapping[str, int]
+    snapshots: Mapping[int, str]
+    cleansed: Cleansed | None
+    litter: LitterPlan
+
+    @property
+    def label(self) -> str:
+        """The table as commands spell it."""
+        return "/".join(self.table.name())
+
+
+def table_lines(found: TableFindings, by: date, now: datetime) -> Iterator[PlanLine]:
+    """What goes of one table."""
+    due = now.astimezone(UTC).date() >= by
+    at = NOW if due else str(by)
+    if found.live_rows:
+        yield PlanLine(NOW, f"{found.label}: {found.live_rows:,} rows that readers see")
+    for path, rows in _some(sorted(found.holding.items())):
+        name = path.rpartition("/")[2]
+        yield PlanLine(NOW, f"{found.label}: data file {name} is written again", f"{rows:,} rows")
+    more = len(found.holding) - SHOWN
+    if more > 0:
+        yield PlanLine(NOW, f"{found.label}: and {more:,} more data files")
+    early = plan_early(found.table, found.snapshots, now)
+    for one in _some(early.snapshots):
+        yield PlanLine(NOW, f"{found.label}: snapshot {one.snapshot_id}", one.reason)
+    for one in _some(early.kept):
+        yield PlanLine(at, f"{found.label}: snapshot {one.snapshot_id}", _kept_why(one))
+    left = len(early.kept) + len(early.snapshots) - 2 * SHOWN
+    if left > 0:
+        yield PlanLine(at, f"{found.label}: {len(found.snapshots):,} snapshots in all")
+    yield from _ref_lines(found, at)
+    yield from _litter_lines(found, at)
+
+
+def _ref_lines(found: TableFindings, at: str) -> Iterator[PlanLine]:
+    metadata = found.table.metadata
+    for name, ref in sorted(metadata.refs.items()):
+        if ref.snapshot_id not in found.snapshots or name == MAIN_BRANCH or MARKER in name:
+            continue
+        lease = find_lease(metadata, name)
+        if name == CERTIFIED:
+            moves = certified_target(metadata, found.cleansed) is not None
+            how = (
+                "moves to the first snapshot without them: nothing but upkeep lies between"
+                if moves
+                else "falls unless it has moved on, or nothing but upkeep lies behind it"
+            )
+            yield PlanLine(at, f"{found.label}: {CERTIFIED}", how)
+        elif lease is not None:
+            until = "it is dropped" if lease.until is None else f"{lease.until:%Y-%m-%d %H:%M}"
+            why = f"leased by {lease.owner} until {until}, and ends by then at the latest"
+            yield PlanLine(at, f"{found.label}: lease {name}", why)
+        else:
+            yield PlanLine(at, f"{found.label}: {ref.snapshot_ref_type} {name}", "it is at one")
+
+
+def _litter_lines(found: TableFindings, at: str) -> Iterator[PlanLine]:
+    litter = found.litter
+    for quarantine, files in litter.quarantined:
+        what = f"{found.label}: {len(files):,} files of quarantine {quarantine.run}"
+        yield PlanLine(at, what, "they hold such rows, or nobody can tell")
+    if litter.orphans:
+        what = f"{found.label}: {len(litter.orphans.orphans):,} orphans"
+        yield PlanLine(at, what, "they hold such rows, or nobody can tell")
+    if litter.orphans.young:
+        what = f"{found.label}: {litter.orphans.young:,} unreferenced objects, looked at then"
+        yield PlanLine(at, what, "too young: a commit that is under way may need them")
+
+
+def outside_lines(
+    retention: TopicRetention, unread: Sequence[int], by: date, now: datetime
+) -> Iterator[PlanLine]:
+    """What is out of reach, and until when."""
+    topic = f"Kafka topic {retention.topic}"
+    if retention.keeps is None:
+        how = "kept for ever (retention.ms); delete its records, or lower it"
+        if retention.compacted:
+            how = "until compaction has passed the tombstone of the key"
+    else:
+        until = now.astimezone(UTC) + retention.keeps
+        late = ", which is after the date" if until.date() > by else ""
+        how = f"the last events of the key until {_text(until)} at the latest{late}"
+    yield PlanLine(OUTSIDE, topic, how)
+    if unread:
+        offsets = ", ".join(map(str, unread[:5])) + (" ..." if len(unread) > 5 else "")
+        what = f"dead letters that name no row: offsets {offsets}"
+        yield PlanLine(OUTSIDE, what, "read them; a pending one goes by carbon replay --drop")
+    yield PlanLine(OUTSIDE, "the source: its WAL, archives, backups, replicas", "as kept there")
+    yield PlanLine(
+        OUTSIDE, "the bucket: versions, replicas, backups, if it has any", "as set there"
+    )
+
+
+def _text(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC"
+
+
+def _some(items: Sequence) -> Sequence:
+    return items[:SHOWN]
+
+
+def _kept_why(one: Judged) -> str:
+    if one.reason.startswith(_OF_MAIN):
+        return "main is at it until its rows are written again; then young"
+    return one.reason
+
+
+def early_date(now: datetime, floor: timedelta) -> date:
+    """The first date that can be promised from ``now`` on."""
+    moment = now.astimezone(UTC) + floor
+    day = moment.date()
+    return (
+        day if moment == datetime(day.year, day.month, day.day, tzinfo=UTC) else day + timedelta(1)
+    )
