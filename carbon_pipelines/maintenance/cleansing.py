@@ -40,6 +40,7 @@ from carbon_pipelines.maintenance.table_facts import load_facts, why_refused
 ERASED = "carbon.erased"
 """Summary property of the snapshots that an erasure makes: whose request it was."""
 ATTEMPTS = 20
+EVER = datetime.fromtimestamp(0, UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +78,16 @@ def cleanse_table(
     """
     label = "/".join(identifier)
     rows = files = 0
+    changed = False
     table = load_lake_table(catalog, identifier)
     for _ in range(ATTEMPTS):
         with lake_errors(f"Iceberg table {label}"):
             holding = person.present(table)
-            if state is not None and not (holding or rows or files):
+            if state is not None and not (holding or changed):
                 return CleansingDone(state, rows, files)
-            if not holding and not person.tells_of_gone(table):
-                return CleansingDone(_cleansed(table, person, state), rows, files)
+            if not holding and not person.telling_of_gone(table):
+                cleansed = _cleansed(table, person, state, changed=changed)
+                return CleansingDone(cleansed, rows, files)
             notes = {**carried_state(table, label), ERASED: number}
             live = find_live_rows(table, person) if holding else []
             if live:
@@ -96,6 +99,7 @@ def cleanse_table(
             else:
                 done = _forget(table, notes)
         if done is not None or holding:
+            changed = True
             after_commit()
         table = done or load_lake_table(catalog, identifier)
     raise CommitConflictError(label, ATTEMPTS)
@@ -151,12 +155,15 @@ def _forget(table: Table, notes: dict[str, str]) -> Table | None:
     return committed.table if committed is not None else None
 
 
-def _cleansed(table: Table, person: PersonSnapshots, before: Cleansed | None) -> Cleansed:
+def _cleansed(
+    table: Table, person: PersonSnapshots, before: Cleansed | None, *, changed: bool
+) -> Cleansed:
+    """The state of ``table``; one that never had such a row has been clean for ever."""
     head = table.current_snapshot()
-    if head is None:
-        return Cleansed(0, datetime.now(UTC), frozenset())
-    at = datetime.fromtimestamp(head.timestamp_ms / 1000, UTC)
     older = frozenset(person.find(table, None))
     if before is not None:
         older |= before.snapshots
+    if head is None or not (changed or older):
+        return Cleansed((head.sequence_number or 0) if head is not None else 0, EVER, older)
+    at = datetime.fromtimestamp(head.timestamp_ms / 1000, UTC)
     return Cleansed(head.sequence_number or 0, at, older)

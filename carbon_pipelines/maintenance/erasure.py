@@ -14,7 +14,7 @@ In this order:
 Every step finds done what an earlier run did, so a run that died is gone on with by the same call.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 
@@ -28,7 +28,7 @@ from carbon_pipelines.maintenance.cleansing import cleanse_table, find_live_rows
 from carbon_pipelines.maintenance.deletion_check import Where, check_deleted, count_in_source
 from carbon_pipelines.maintenance.erasure_end import end_erasure, finish_ending
 from carbon_pipelines.maintenance.erasure_expiry import expire_person
-from carbon_pipelines.maintenance.erasure_litter import apply_litter, plan_litter
+from carbon_pipelines.maintenance.erasure_litter import apply_litter, check_no_litter, plan_litter
 from carbon_pipelines.maintenance.erasure_request import (
     ErasureRequest,
     pending_requests,
@@ -123,6 +123,31 @@ def carry_out(
     return _Run(where, request, now, key or request.key, hooks or ErasureHooks()).run()
 
 
+def is_back(where: Where, request: ErasureRequest, key: PersonKey) -> bool:
+    """Whether the source has the key again; its rows in the lake are of today then.
+
+    Raises:
+        KeyInSourceError: It has, and nothing was clean before that.
+        DeletionNotMergedError: It has not, and the lake has yet to merge that (retryable).
+        ErasureLackedError: The table lacks events of the key.
+    """
+    ((target, table), *_) = targets(where, key)
+    check_not_lacked(where, table, letters_of(where, table, key))
+    if key.values:
+        return False  # whoever knows the key has just asked
+    with lake_errors(f"Iceberg table {target.label}"):
+        live = find_live_rows(table, target.person)
+        values = source_values(table, live, key) if live else {}
+    if not live:
+        return False
+    found, _ = count_in_source(where, values)
+    if not found:
+        check_deleted(where, values)
+    elif target.label not in request.cleansed:
+        raise KeyInSourceError(target.label, found)
+    return bool(found)
+
+
 def pending(where: Where) -> list[ErasureRequest]:
     """The requests of the table, the earliest date first; an end that was begun is finished."""
     table = load_table(where.catalog, where.table.identifier)
@@ -162,14 +187,14 @@ class _Run:
         self._refs: list[str] = []
 
     def run(self) -> Erased:
-        self._returned = self._is_back()
+        self._returned = is_back(self._where, self._request, self._key)
         chosen = [target for target, _ in targets(self._where, self._key)]
         for target in chosen:
             self._cleanse(target)
         for target in chosen:
             self._expire(target)
         if self._due:
-            self._end([target.identifier for target in chosen])
+            self._end()
         return Erased(
             self._where.label,
             self._request.number,
@@ -182,24 +207,6 @@ class _Run:
             self._objects,
             self._returned,
         )
-
-    def _is_back(self) -> bool:
-        """Whether the source has the key again; its rows in the lake are of today then."""
-        ((target, table), *_) = targets(self._where, self._key)
-        check_not_lacked(self._where, table, letters_of(self._where, table, self._key))
-        if self._key.values:
-            return False  # whoever knows the key has just asked
-        with lake_errors(f"Iceberg table {target.label}"):
-            live = find_live_rows(table, target.person)
-            values = source_values(table, live, self._key) if live else {}
-        if not live:
-            return False
-        found, _ = count_in_source(self._where, values)
-        if not found:
-            check_deleted(self._where, values)
-        elif target.label not in self._request.cleansed:
-            raise KeyInSourceError(target.label, found)
-        return bool(found)
 
     def _cleanse(self, target: Target) -> None:
         state = self._request.cleansed.get(target.label)
@@ -236,7 +243,7 @@ class _Run:
         self._refs += done.refs
         self._objects += done.files.files
 
-    def _end(self, identifiers: Sequence[tuple[str, str]]) -> None:
+    def _end(self) -> None:
         """Remove what is in no snapshot, look at everything afresh, and end the request."""
         catalog = self._where.catalog
         neighbours = load_neighbours(catalog)
@@ -250,6 +257,14 @@ class _Run:
             state = self._request.cleansed[target.label]
             if target.person.find(table, state, returned=self._returned):
                 raise ErasureUnfinishedError(target.label, "a snapshot with such rows came back")
+            if not self._returned:
+                check_no_litter(
+                    catalog,
+                    target.identifier,
+                    target.person.files,
+                    self._now,
+                    neighbours=neighbours,
+                )
             if self._now < state.at + FLOOR:
                 raise ErasureUnfinishedError(
                     target.label,
@@ -257,10 +272,10 @@ class _Run:
                     "then on files of before may belong to a commit that is under way",
                 )
         self._hooks.before_end()
+        states = self._request.cleansed.values()
         counts: Mapping[str, int] = {
-            "snapshots": self._snapshots,
-            "objects": self._objects,
-            "tables": len(identifiers),
+            "snapshots": sum(len(state.snapshots) for state in states),
+            "tables": len(states),
         }
         self._objects += end_erasure(
             catalog, self._where.table.identifier, self._request, self._now, counts

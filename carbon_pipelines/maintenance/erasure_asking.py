@@ -20,7 +20,7 @@ from carbon_pipelines.errors import (
 from carbon_pipelines.lake.staging import BRANCH as FIRST_COPY
 from carbon_pipelines.maintenance.cleansing import find_live_rows
 from carbon_pipelines.maintenance.deletion_check import Where, check_deleted
-from carbon_pipelines.maintenance.erasure import Erased, ErasureHooks, carry_out, pending
+from carbon_pipelines.maintenance.erasure import Erased, ErasureHooks, carry_out, is_back, pending
 from carbon_pipelines.maintenance.erasure_litter import plan_litter
 from carbon_pipelines.maintenance.erasure_plan import (
     ErasurePlan,
@@ -183,18 +183,21 @@ def _plan(
     where: Where, request: ErasureRequest, key: PersonKey, now: datetime, *, number: str
 ) -> ErasurePlan:
     neighbours = load_neighbours(where.catalog)
+    returned = is_back(where, request, key)
     lines = []
     for target, table in targets(where, key):
         state = request.cleansed.get(target.label)
-        live = find_live_rows(table, target.person)
+        stays = returned and target.identifier == where.table.identifier
+        live = [] if stays else find_live_rows(table, target.person)
         litter = plan_litter(
             where.catalog, target.identifier, target.person.files, now, neighbours=neighbours
         )
         found = TableFindings(
             table,
             sum(len(one.positions) for one in live),
-            target.person.present(table),
-            target.person.find(table, state),
+            {} if stays else target.person.present(table),
+            target.person.find(table, state, returned=stays),
+            target.person.telling_of_gone(table),
             state,
             litter,
         )

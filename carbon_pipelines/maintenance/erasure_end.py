@@ -3,8 +3,8 @@
 What belongs here: the last commits and the metadata files from before them. What does not: whether
 everything else is gone (``erasure.py``).
 
-Old metadata files hold the request with its hash, and what was written beside rows: the reasons for
-which a table was parked quote values. They leave the table's log before they are deleted:
+Old metadata files hold the request with its hash, and from before it the reasons for which a table
+was parked, which quote values. They leave the table's log before they are deleted:
 1. one commit takes the request away, puts its record down, blanks the reasons of marks that were
    taken off, and has the log keep one version;
 2. the next commit makes that one a version from after 1;
@@ -22,20 +22,19 @@ from pyiceberg.table.update import RemovePropertiesUpdate, SetPropertiesUpdate, 
 
 from carbon_pipelines.lake.commit import commit_updates
 from carbon_pipelines.lake.connection import lake_errors
-from carbon_pipelines.lake.parking import HISTORY
 from carbon_pipelines.lake.staging import beside_others
 from carbon_pipelines.maintenance.erasure_request import (
     RECORDS,
     ErasureRequest,
     record_value,
 )
+from carbon_pipelines.maintenance.erasure_targets import blanked_reasons
 from carbon_pipelines.maintenance.orphans import load_lake_table
 from carbon_pipelines.maintenance.storage import open_storage
 
 VERSIONS = "write.metadata.previous-versions-max"
 ENDING = "carbon.erasure-ending"
 """Table property: JSON of what is to be restored and deleted while an erasure ends."""
-BLANK = "(erased)"
 
 
 def end_erasure(
@@ -65,7 +64,7 @@ def end_erasure(
                     ENDING: json.dumps(ending),
                     VERSIONS: "1",
                     RECORDS: record_value(table.metadata, request, now, **counts),
-                    **_blanked(table),
+                    **blanked_reasons(table),
                 }
             ),
             RemovePropertiesUpdate(removals=[request.name]),
@@ -109,15 +108,3 @@ def finish_ending(catalog: Catalog, identifier: tuple[str, str]) -> int:
 def _logged(table: Table) -> Iterator[str]:
     for entry in table.metadata.metadata_log:
         yield entry.metadata_file
-
-
-def _blanked(table: Table) -> dict[str, str]:
-    """The marks that were taken off, without what was said of rows."""
-    if HISTORY not in table.properties:
-        return {}
-    history = json.loads(table.properties[HISTORY])
-    for entry in history:
-        for part in ("parked", "released"):
-            if "reason" in entry.get(part, {}):
-                entry[part]["reason"] = BLANK
-    return {HISTORY: json.dumps(history)}

@@ -9,12 +9,13 @@ a commit has taken them meanwhile.
 
 An unreferenced object younger than any writer takes from its first file to its commit may be part
 of a commit that is under way. It stays: a date is at least that long after the present rows were
-clean, so what is as young was written after that.
+clean, so what is as young was written after that. But as long as a Parquet file of any age has such
+a row, nothing is at its end: it was brought back from quarantine, or somebody writes the row again.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from pyiceberg.catalog import Catalog
 
@@ -99,12 +100,39 @@ def apply_litter(
     for quarantine in load_quarantines(table):
         if quarantine.run == moved.run:
             apply_removal_of(table, quarantine, quarantine.files)
+    label = "/".join(identifier)
+    if moved.kept:
+        why = f"{len(moved.kept)} orphans stay where they are, among them {moved.kept[0]}"
+        raise ErasureUnfinishedError(label, f"{why}: taken by a commit, or too large to move")
     if plan.orphans.more:
-        label = "/".join(identifier)
-        raise ErasureUnfinishedError(
-            label, f"there are {plan.orphans.more:,} more orphans than one run looks at"
-        )
+        why = f"there are {plan.orphans.more:,} more orphans than one run looks at"
+        raise ErasureUnfinishedError(label, why)
     return moved.files + sum(len(files) for _, files in plan.quarantined)
+
+
+def check_no_litter(
+    catalog: Catalog,
+    identifier: tuple[str, str],
+    files: PersonFiles,
+    now: datetime,
+    *,
+    neighbours: Sequence[Neighbour],
+) -> None:
+    """Refuse to end while an unreferenced Parquet file of any age has such a row.
+
+    Raises:
+        ErasureUnfinishedError: One does (retryable).
+        CopyUnderWayError: A first copy is writing files that nothing refers to (retryable).
+        MaintenanceError: As ``plan_orphans``.
+    """
+    rules = OrphanRules(timedelta(microseconds=1), may_take_running=True)
+    found = plan_orphans(catalog, identifier, rules, now, neighbours=neighbours)
+    parquet = [one.path for one in found.orphans if one.path.endswith(".parquet")]
+    rows = files.find(parquet)
+    having = [path for path in parquet if (held := rows[path]) is not None and len(held)]
+    if having:
+        why = f"{len(having)} files that nothing refers to have such rows, as {having[0]}"
+        raise ErasureUnfinishedError("/".join(identifier), why)
 
 
 def _going(files: PersonFiles, paths: set[str]) -> set[str]:

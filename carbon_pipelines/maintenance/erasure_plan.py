@@ -64,6 +64,7 @@ class TableFindings:
         live_rows: The person's that ``main`` shows.
         holding: Path -> rows, of the data files of ``main``.
         snapshots: Snapshot id -> why it counts.
+        telling: How many manifests of ``main`` tell of files that are gone.
         cleansed: What an earlier run came to.
         litter: What is in no snapshot.
     """
@@ -72,6 +73,7 @@ class TableFindings:
     live_rows: int
     holding: Mapping[str, int]
     snapshots: Mapping[int, str]
+    telling: int
     cleansed: Cleansed | None
     litter: LitterPlan
 
@@ -93,6 +95,9 @@ def table_lines(found: TableFindings, by: date, now: datetime) -> Iterator[PlanL
     more = len(found.holding) - SHOWN
     if more > 0:
         yield PlanLine(NOW, f"{found.label}: and {more:,} more data files")
+    if found.telling and (found.cleansed is None or found.holding):
+        what = f"{found.label}: {found.telling:,} manifests that tell of gone files"
+        yield PlanLine(NOW, what, "they have bounds of columns; written again without")
     early = plan_early(found.table, found.snapshots, now)
     for one in _some(early.snapshots):
         yield PlanLine(NOW, f"{found.label}: snapshot {one.snapshot_id}", one.reason)
@@ -158,6 +163,9 @@ def outside_lines(
         offsets = ", ".join(map(str, unread[:5])) + (" ..." if len(unread) > 5 else "")
         what = f"dead letters that name no row: offsets {offsets}"
         yield PlanLine(OUTSIDE, what, "read them; a pending one goes by carbon replay --drop")
+    yield PlanLine(
+        OUTSIDE, "logs and Dagster's history of runs: errors quote values", "as kept there"
+    )
     yield PlanLine(OUTSIDE, "the source: its WAL, archives, backups, replicas", "as kept there")
     yield PlanLine(
         OUTSIDE, "the bucket: versions, replicas, backups, if it has any", "as set there"

@@ -4,6 +4,7 @@ What belongs here: the table and the dead letters beside it, what finds the pers
 values to ask the source for, and writing the request down. What does not: changing any row.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from carbon_pipelines.lake.dead_letters import NAME as DEAD_LETTERS
 from carbon_pipelines.lake.dead_letters import DeadLetterTable
 from carbon_pipelines.lake.file_rows import read_rows
 from carbon_pipelines.lake.lookup import FoundRows
+from carbon_pipelines.lake.parking import HISTORY
 from carbon_pipelines.lake.staging import beside_others
 from carbon_pipelines.lake.state import load_progress
 from carbon_pipelines.maintenance.deletion_check import Where
@@ -27,6 +29,9 @@ from carbon_pipelines.maintenance.person_files import PersonFiles
 from carbon_pipelines.maintenance.person_key import PersonKey, column_types
 from carbon_pipelines.maintenance.person_letters import PersonLetters
 from carbon_pipelines.maintenance.person_snapshots import PersonSnapshots
+
+BLANK = "(erased)"
+"""Stands for a reason that may have quoted a person's value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +108,28 @@ def _text(value: pa.Scalar) -> str:
 
 
 def write_request(where: Where, request: ErasureRequest) -> None:
-    """Write the request to the table, in place of what it said before."""
+    """Write the request to the table, in place of what it said before.
+
+    Reasons that may quote the person's values go with the first of these commits, so that no later
+    metadata file has them.
+    """
 
     def attempt(table: Table) -> Table:
-        value = SetPropertiesUpdate(updates={request.name: request.to_value()})
-        return commit_updates(table, ((value,), ()))
+        properties = {request.name: request.to_value(), **blanked_reasons(table)}
+        return commit_updates(table, ((SetPropertiesUpdate(updates=properties),), ()))
 
     with lake_errors(f"Iceberg table {where.label}"):
         table = load_lake_table(where.catalog, where.table.identifier)
         beside_others(where.catalog, table, attempt)
+
+
+def blanked_reasons(table: Table) -> dict[str, str]:
+    """The table's marks that were taken off, without what was said of rows, as a property."""
+    if HISTORY not in table.properties:
+        return {}
+    history = json.loads(table.properties[HISTORY])
+    for entry in history:
+        for part in ("parked", "released"):
+            if "reason" in entry.get(part, {}):
+                entry[part]["reason"] = BLANK
+    return {HISTORY: json.dumps(history)}

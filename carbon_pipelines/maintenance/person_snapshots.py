@@ -89,13 +89,11 @@ class PersonSnapshots:
                 raise ErasureUnreadableError("/".join(table.name()), path)
         return self._holding(table, snapshot)
 
-    def tells_of_gone(self, table: Table) -> bool:
-        """Whether a manifest of ``main`` says of a file that it is gone."""
+    def telling_of_gone(self, table: Table) -> int:
+        """How many manifests of ``main`` say of a file that it is gone."""
         snapshot = table.current_snapshot()
-        if snapshot is None:
-            return False
-        listed = self._listed(table, snapshot)
-        return any(one.gone or one.deletes_too for one in listed)
+        listed = self._listed(table, snapshot) if snapshot is not None else []
+        return sum(1 for one in listed if one.gone or one.deletes_too)
 
     def _holding(self, table: Table, snapshot: Snapshot) -> dict[str, int]:
         live = [path for one in self._listed(table, snapshot) for path in one.live]

@@ -38,17 +38,26 @@ class Planted:
         return any(needle in content for needle in needles)
 
 
+_seen: dict[tuple[object, ...], tuple[str, bool]] = {}
+"""What was found in an object that is still as it was."""
+
+
 def found_in(table: Table, planted: Planted) -> dict[str, str]:
     """Path -> kind, of every object under the table's location that has it."""
     store, prefix = store_of(table), table.location().removeprefix("s3://")
     found: dict[str, str] = {}
     listed = store.get_file_info(FileSelector(prefix, recursive=True))
-    objects = [one.path for one in listed if one.is_file]
+    objects = [one for one in listed if one.is_file]
     assert objects
-    for path in objects:
-        kind, parts = _opened(store, path)
-        if planted.is_in(path.encode()) or any(planted.is_in(part) for part in parts):
-            found[path] = kind
+    for one in objects:
+        known = (one.path, one.size, one.mtime_ns, planted)
+        if known not in _seen:
+            kind, parts = _opened(store, one.path)
+            named = planted.is_in(one.path.encode())
+            _seen[known] = kind, named or any(planted.is_in(part) for part in parts)
+        kind, has = _seen[known]
+        if has:
+            found[one.path] = kind
     return found
 
 
