@@ -52,7 +52,7 @@ class ErasureHooks:
     """Moments of an erasure, for tests that end it there."""
 
     after_cleansing_commit: Callable[[], None] = lambda: None
-    before_end: Callable[[], None] = lambda: None
+    after_record: Callable[[], None] = lambda: None
     expiry: ExpiryHooks = field(default_factory=ExpiryHooks)
 
 
@@ -271,12 +271,16 @@ class _Run:
                     f"its rows are clean since {state.at:%Y-%m-%d %H:%M} UTC, and for 3 days from "
                     "then on files of before may belong to a commit that is under way",
                 )
-        self._hooks.before_end()
         states = self._request.cleansed.values()
         counts: Mapping[str, int] = {
             "snapshots": sum(len(state.snapshots) for state in states),
             "tables": len(states),
         }
         self._objects += end_erasure(
-            catalog, self._where.table.identifier, self._request, self._now, counts
+            catalog,
+            self._where.table.identifier,
+            self._request,
+            self._now,
+            counts,
+            after_record=self._hooks.after_record,
         )

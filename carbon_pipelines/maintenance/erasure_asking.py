@@ -205,6 +205,6 @@ def _plan(
     table = load_lake_table(where.catalog, where.table.identifier)
     unread = unread_letters(where, letters_of(where, table, key))
     retention = load_retention(where.endpoints.stream_bootstrap, topic_of(where.table))
-    lines += outside_lines(retention, unread, request.by, now)
+    lines += outside_lines(retention, unread, request.by, request.asked_at)
     plan = ErasurePlan(where.label, request.number, request.by, tuple(lines))
     return replace(plan, number=number)

@@ -13,7 +13,7 @@ A property remembers that number meanwhile; a process that dies is finished by t
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 
 from pyiceberg.catalog import Catalog
@@ -43,8 +43,12 @@ def end_erasure(
     request: ErasureRequest,
     now: datetime,
     counts: Mapping[str, int],
+    *,
+    after_record: Callable[[], None] = lambda: None,
 ) -> int:
     """Put the record in the request's place; how many metadata files were deleted.
+
+    ``after_record`` is called after the first commit; for tests.
 
     Raises:
         CommitConflictError: Others committed first again and again (retryable).
@@ -73,6 +77,7 @@ def end_erasure(
 
     with lake_errors(f"Iceberg table {'/'.join(identifier)}"):
         beside_others(catalog, load_lake_table(catalog, identifier), attempt)
+    after_record()
     return finish_ending(catalog, identifier)
 
 

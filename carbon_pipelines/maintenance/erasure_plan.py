@@ -146,16 +146,16 @@ def _litter_lines(found: TableFindings, at: str) -> Iterator[PlanLine]:
 
 
 def outside_lines(
-    retention: TopicRetention, unread: Sequence[int], by: date, now: datetime
+    retention: TopicRetention, unread: Sequence[int], by: date, gone_at: datetime
 ) -> Iterator[PlanLine]:
-    """What is out of reach, and until when."""
+    """What is out of reach, and until when; the source had the key no more at ``gone_at``."""
     topic = f"Kafka topic {retention.topic}"
     if retention.keeps is None:
         how = "kept for ever (retention.ms); delete its records, or lower it"
         if retention.compacted:
             how = "until compaction has passed the tombstone of the key"
     else:
-        until = now.astimezone(UTC) + retention.keeps
+        until = gone_at.astimezone(UTC) + retention.keeps
         late = ", which is after the date" if until.date() > by else ""
         how = f"the last events of the key until {_text(until)} at the latest{late}"
     yield PlanLine(OUTSIDE, topic, how)

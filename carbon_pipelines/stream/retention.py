@@ -23,8 +23,8 @@ class TopicRetention:
 
     Attributes:
         topic: Its name.
-        keeps: How long an event stays at most, if the topic is written to; None for ever. Events
-            go by whole segments, so the time that a segment is written to is part of it.
+        keeps: How long an event stays at most; None for ever. Events go by whole segments, and a
+            segment by its newest event, so the time that one is written to is part of it.
         compacted: Events go too when a newer one of their key, or a tombstone, has come.
     """
 

@@ -211,13 +211,27 @@ def test_after_the_date_no_object_has_the_person_and_everything_else_is_whole(
     others = versions_of(pipeline, OTHER)
 
     plan = plan_erasure(where(pipeline), asked(), NOW).describe()
-    first = [apply_erasure(where(pipeline, n), asked(), NOW) for n in ("people", "moves")]
+    turns = iter([29])
+
+    def disturb() -> None:
+        for turn in turns:
+            merge(pipeline, turn)
+
+    first = [
+        apply_erasure(where(pipeline), asked(), NOW),
+        apply_erasure(
+            where(pipeline, "moves"),
+            asked(),
+            NOW,
+            hooks=ErasureHooks(after_cleansing_commit=disturb),
+        ),
+    ]
 
     for words in ("certified", "leased by doris", "tag year_end", run, "Kafka topic cdc."):
         assert words in plan
     assert [one.finished for one in first] == [False, False]
     assert versions_of(pipeline, PLANTED.number) == 0
-    assert versions_of(pipeline, OTHER) == others
+    assert versions_of(pipeline, OTHER) == others + 1
     check_rows(pipeline)
     for name in ("people", "moves"):
         table = pipeline.iceberg(name)
@@ -238,9 +252,14 @@ def test_after_the_date_no_object_has_the_person_and_everything_else_is_whole(
         )
     assert found_in(pipeline.iceberg("people"), PLANTED)
     merge(pipeline, 31)
-    for name in ("people", "moves"):
-        [done] = apply_pending(where(pipeline, name), ON_THE_DATE)
-        assert done.finished
+    [done] = apply_pending(where(pipeline), ON_THE_DATE)
+    assert done.finished
+    with pytest.raises(Killed):
+        apply_pending(where(pipeline, "moves"), ON_THE_DATE, hooks=ErasureHooks(after_record=die))
+    assert apply_pending(where(pipeline, "moves"), ON_THE_DATE) == []
+    kept = pipeline.iceberg("moves").properties
+    assert kept["write.metadata.previous-versions-max"] == "100"
+    assert [name for name in kept if "erasure" in name] == ["carbon.erasures"]
 
     assert found_in(pipeline.iceberg("people"), PLANTED) == {}
     assert found_in(pipeline.iceberg("moves"), PLANTED) == {}
