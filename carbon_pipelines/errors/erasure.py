@@ -54,6 +54,19 @@ class ErasureKeyError(ErasureError):
         super().__init__(f"{table}: the key cannot be looked for: {reason}. Nothing was done.")
 
 
+class ErasureNothingError(ErasureError):
+    """Nothing has the key."""
+
+    def __init__(self, table: str) -> None:
+        self.table = table
+        super().__init__(
+            f"{table}: no row with this key, deleted or not, is in any file of the table, its "
+            "snapshots, quarantine, orphans or dead letters. Nothing was done. Is the key written "
+            "as the table has it (case, spaces, all of its columns)? What Kafka and the source "
+            "keep, the plan without --apply says."
+        )
+
+
 class ErasureReasonError(ErasureError):
     """A reason that says the key."""
 

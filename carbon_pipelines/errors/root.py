@@ -127,6 +127,7 @@ CarbonPipelinesError                  (``retryable`` says whether the same call 
 │   │   ├── DeletionNotMergedError    (retryable) the lake has not merged its deletion
 │   │   ├── ErasureDateError          a date that cannot be promised
 │   │   ├── ErasureKeyError           a key that is none of the table's
+│   │   ├── ErasureNothingError       nothing has the key
 │   │   ├── ErasureReasonError        a reason that says the key
 │   │   ├── ErasureLackedError        the table lacks events of the key
 │   │   ├── ErasureLeftError          files that hold its rows cannot be written again

@@ -19,7 +19,7 @@ from pyiceberg.catalog import Catalog
 from carbon_pipelines.catalog.database import DatabaseSpec
 from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.embedded.endpoints import Endpoints
-from carbon_pipelines.errors import DeletionNotMergedError, KeyInSourceError
+from carbon_pipelines.errors import DeletionNotMergedError, ErasureKeyError, KeyInSourceError
 from carbon_pipelines.lake.state import TableProgress, load_progress
 from carbon_pipelines.maintenance.orphans import load_lake_table
 from carbon_pipelines.source.connection import load_identity, session
@@ -60,6 +60,7 @@ def count_in_source(where: Where, values: Mapping[str, str]) -> tuple[int, int]:
     """How many rows of the source have ``values`` now, and the L of the snapshot that was asked.
 
     Raises:
+        ErasureKeyError: The source has no such column.
         SourceError: The source does not answer, refuses, or is another one.
         WrongDatabaseError: The stream is of another database than the source.
     """
@@ -72,7 +73,10 @@ def count_in_source(where: Where, values: Mapping[str, str]) -> tuple[int, int]:
         with ExportedSnapshot(dsn) as snapshot:
             number = snapshot.snapshot_id
             relation = load_relation_as_of(dsn, number, spec.source_schema, spec.source_table)
-            found = count_rows_with(dsn, number, relation, values)
+            try:
+                found = count_rows_with(dsn, number, relation, values)
+            except KeyError as missing:
+                raise ErasureKeyError(where.label, f"the source has no {missing}") from missing
             lsn = snapshot.insert_lsn
         marker = emit_marker(connection, b"erase")
     return found, max(lsn, marker)

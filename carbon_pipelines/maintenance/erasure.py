@@ -149,7 +149,7 @@ def is_back(where: Where, request: ErasureRequest, key: PersonKey) -> bool:
 
 
 def pending(where: Where) -> list[ErasureRequest]:
-    """The requests of the table, the earliest date first; an end that was begun is finished."""
+    """The requests of the table, the earliest date first."""
     table = load_table(where.catalog, where.table.identifier)
     if table is None:
         return []
@@ -157,9 +157,15 @@ def pending(where: Where) -> list[ErasureRequest]:
 
 
 def apply_pending(
-    where: Where, now: datetime, *, hooks: ErasureHooks | None = None
+    where: Where, now: datetime, *, due_only: bool = False, hooks: ErasureHooks | None = None
 ) -> list[Erased]:
     """Carry out every request of a table as far as its date allows, and end what had begun to.
+
+    Args:
+        where: The table and its ends.
+        now: The time.
+        due_only: Leave those whose date has not come.
+        hooks: For tests.
 
     Raises:
         As ``carry_out``.
@@ -167,7 +173,8 @@ def apply_pending(
     if load_table(where.catalog, where.table.identifier) is None:
         return []
     finish_ending(where.catalog, where.table.identifier)
-    return [carry_out(where, request, now, hooks=hooks) for request in pending(where)]
+    chosen = [one for one in pending(where) if one.is_due(now) or not due_only]
+    return [carry_out(where, request, now, hooks=hooks) for request in chosen]
 
 
 class _Run:
@@ -199,7 +206,7 @@ class _Run:
             self._where.label,
             self._request.number,
             self._request.by,
-            self._due,
+            self._due and not self._is_there(),
             self._rows,
             self._files,
             self._snapshots,
@@ -207,6 +214,11 @@ class _Run:
             self._objects,
             self._returned,
         )
+
+    def _is_there(self) -> bool:
+        """Whether the request still is: an end of another one may have come in between."""
+        table = load_table(self._where.catalog, self._where.table.identifier)
+        return table is not None and self._request.name in table.properties
 
     def _cleanse(self, target: Target) -> None:
         state = self._request.cleansed.get(target.label)

@@ -6,7 +6,7 @@ plans that are shown. What does not: carrying a request out (``erasure.py``).
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, datetime
 
 from pyiceberg.table import Table
@@ -15,6 +15,7 @@ from carbon_pipelines.errors import (
     CopyUnderWayError,
     ErasureDateError,
     ErasureKeyError,
+    ErasureNothingError,
     ErasureReasonError,
 )
 from carbon_pipelines.lake.staging import BRANCH as FIRST_COPY
@@ -92,11 +93,14 @@ def apply_erasure(
     """Write the request down, unless the table has it, and do what may be done now.
 
     Raises:
+        ErasureNothingError: Nothing has the key.
         As ``plan_erasure`` and ``carry_out``.
     """
     request, key, is_new = _accept(where, asked, now)
     if is_new:
-        write_request(where, request)
+        if not _plan(where, request, key, now, number="").finds_any:
+            raise ErasureNothingError(where.label)
+        write_request(where, request, is_new=True)
     return carry_out(where, request, now, key=key, hooks=hooks)
 
 
@@ -205,6 +209,6 @@ def _plan(
     table = load_lake_table(where.catalog, where.table.identifier)
     unread = unread_letters(where, letters_of(where, table, key))
     retention = load_retention(where.endpoints.stream_bootstrap, topic_of(where.table))
+    finds_any = bool(lines)
     lines += outside_lines(retention, unread, request.by, request.asked_at)
-    plan = ErasurePlan(where.label, request.number, request.by, tuple(lines))
-    return replace(plan, number=number)
+    return ErasurePlan(where.label, number, request.by, tuple(lines), finds_any=finds_any)

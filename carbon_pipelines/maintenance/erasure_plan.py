@@ -34,17 +34,28 @@ class PlanLine:
 
 @dataclass(frozen=True, slots=True)
 class ErasurePlan:
-    """What an erasure does to one table and what belongs to it, and what it cannot reach."""
+    """What an erasure does to one table and what belongs to it, and what it cannot reach.
+
+    Attributes:
+        label: The table.
+        number: The request's name; empty for a new one.
+        by: The date.
+        lines: What goes, and what does not.
+        finds_any: Whether anything has the key.
+    """
 
     label: str
     number: str
     by: date
     lines: tuple[PlanLine, ...]
+    finds_any: bool = True
 
     def describe(self) -> str:
         """The plan as a table."""
         request = f"request {self.number}" if self.number else "a new request"
         title = f"{self.label}: {request}, everything is gone by {self.by}"
+        if not self.finds_any:
+            title = f"{self.label}: nothing has this key; is it written as the table has it?"
         width = max((len(line.when) for line in self.lines), default=0)
         what = min(72, max((len(line.what) for line in self.lines), default=0))
         return "\n".join(
@@ -95,7 +106,7 @@ def table_lines(found: TableFindings, by: date, now: datetime) -> Iterator[PlanL
     more = len(found.holding) - SHOWN
     if more > 0:
         yield PlanLine(NOW, f"{found.label}: and {more:,} more data files")
-    if found.telling and (found.cleansed is None or found.holding):
+    if found.telling and (found.holding or (found.snapshots and found.cleansed is None)):
         what = f"{found.label}: {found.telling:,} manifests that tell of gone files"
         yield PlanLine(NOW, what, "they have bounds of columns; written again without")
     early = plan_early(found.table, found.snapshots, now)
@@ -140,7 +151,7 @@ def _litter_lines(found: TableFindings, at: str) -> Iterator[PlanLine]:
     if litter.orphans:
         what = f"{found.label}: {len(litter.orphans.orphans):,} orphans"
         yield PlanLine(at, what, "they hold such rows, or nobody can tell")
-    if litter.orphans.young:
+    if litter.orphans.young and (found.snapshots or found.holding or litter):
         what = f"{found.label}: {litter.orphans.young:,} unreferenced objects, looked at then"
         yield PlanLine(at, what, "too young: a commit that is under way may need them")
 

@@ -107,14 +107,16 @@ def _text(value: pa.Scalar) -> str:
     return str(plain)
 
 
-def write_request(where: Where, request: ErasureRequest) -> None:
-    """Write the request to the table, in place of what it said before.
+def write_request(where: Where, request: ErasureRequest, *, is_new: bool = False) -> None:
+    """Write the request to the table, in place of what it said before, unless it is there no more.
 
     Reasons that may quote the person's values go with the first of these commits, so that no later
     metadata file has them.
     """
 
     def attempt(table: Table) -> Table:
+        if not is_new and request.name not in table.properties:  # another run has ended it
+            return table
         properties = {request.name: request.to_value(), **blanked_reasons(table)}
         return commit_updates(table, ((SetPropertiesUpdate(updates=properties),), ()))
 

@@ -6,6 +6,7 @@ reading rows (``key_read.py``).
 
 from collections.abc import Mapping
 
+import psycopg
 from psycopg import sql
 
 from carbon_pipelines.source.connection import session
@@ -18,8 +19,10 @@ def count_rows_with(
 ) -> int:
     """How many rows have all of ``values``, PostgreSQL's text by column.
 
+    A text that is no value of its column is in no row.
+
     Raises:
-        KeyError: The relation has no such column.
+        KeyError: The relation has no such column; it is named.
         SourceError: As ``copy.read_range``.
     """
     types = {column.name: column.type.name for column in (*relation.columns, *relation.unsent)}
@@ -39,6 +42,9 @@ def count_rows_with(
     with session(dsn) as connection, translated(connection, snapshot_id, relation):
         begin_as_of(connection, snapshot_id)
         lock_as_seen(connection, relation, list(values))
-        row = connection.execute(query).fetchone()
+        try:
+            row = connection.execute(query).fetchone()
+        except psycopg.DataError:  # no value of the column's type, as a label that no enum has
+            return 0
     assert row is not None
     return int(row[0])

@@ -23,6 +23,7 @@ from carbon_pipelines.errors import (
     ErasureDateError,
     ErasureKeyError,
     ErasureLackedError,
+    ErasureNothingError,
     ErasureReasonError,
     KeyInSourceError,
     SourceUnreachableError,
@@ -340,6 +341,10 @@ def test_what_would_come_back_or_cannot_be_promised_is_refused(three: Pipeline) 
         plan_erasure(where(three, "lines"), asked("7"), NOW)
     with pytest.raises(ErasureKeyError, match="it is declared without a key"):
         plan_erasure(where(three, "loose"), asked("7"), NOW)
+    with pytest.raises(ErasureNothingError, match="is in any file"):
+        apply_erasure(where(three, "t"), asked("12345678901"), NOW)
+    with pytest.raises(ErasureKeyError, match="it has no column nobody"):
+        plan_erasure(where(three, "loose"), asked(None, columns={"nobody": "x"}), NOW)
     there = where(three, "t")
     silent = dict.fromkeys(there.endpoints.source_dsns, "postgresql://u@127.0.0.1:1/x")
     away = replace(there, endpoints=replace(there.endpoints, source_dsns=silent))

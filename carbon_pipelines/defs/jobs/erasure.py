@@ -1,6 +1,6 @@
 """The job ``erase_due``: what was asked to be erased goes when its date has come.
 
-What belongs here: running it for every table, showing what came of it, and its daily schedule. What
+What belongs here: running it for every table, showing what came of it, and its schedule. What
 does not: what it does (``maintenance/erasure.py``) and asking: that needs a person's key, which no
 run's configuration may hold, so it is ``carbon erase``.
 
@@ -17,7 +17,9 @@ from carbon_pipelines.defs.resources.endpoints import EndpointsResource
 from carbon_pipelines.errors import CarbonPipelinesError
 
 JOB, OP = "erase_due", "erase_from_tables"
-DAILY = "41 2 * * *"
+EVERY_FOUR_HOURS = "41 2-23/4 * * *"
+NIGHT = 2
+"""The hour at which requests that are not due yet are gone on with, too."""
 
 
 class ErasureConfig(dg.Config):
@@ -27,6 +29,7 @@ class ErasureConfig(dg.Config):
         default_factory=list,
         description='<database>/<table>, as "carbon" spells them; none is every table.',
     )
+    due_only: bool = Field(default=False, description="Leave those whose date has not come.")
     dry_run: bool = Field(default=True, description="Only show the plan. Set false to do it.")
 
 
@@ -61,7 +64,9 @@ def erasure_job(catalog: Catalog) -> dg.JobDefinition:
                         plans = plan_pending(where, now)
                         asked += len(plans)
                         told += [plan.describe() for plan in plans]
-                        done = [] if config.dry_run else apply_pending(where, now)
+                        done = []
+                        if not config.dry_run:
+                            done = apply_pending(where, now, due_only=config.due_only)
                     except CarbonPipelinesError as error:
                         failed.append(error)
                         context.log.warning(str(error))
@@ -91,17 +96,19 @@ def erasure_job(catalog: Catalog) -> dg.JobDefinition:
 
 
 def erasure_schedule(*, running: bool) -> dg.ScheduleDefinition:
-    """Every night, so that everything is gone on the date that was promised."""
+    """Every four hours, so that on the date that was promised there is another try."""
     statuses = dg.DefaultScheduleStatus
 
     @dg.schedule(
-        cron_schedule=DAILY,
-        name="erasures_daily",
+        cron_schedule=EVERY_FOUR_HOURS,
+        name="erasures",
         job_name=JOB,
         default_status=statuses.RUNNING if running else statuses.STOPPED,
         description="Erases what was asked to be gone by now, of every table.",
     )
-    def daily(_context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
-        return dg.RunRequest(run_config={"ops": {OP: {"config": {"dry_run": False}}}})
+    def erasures(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        due_only = context.scheduled_execution_time.hour != NIGHT
+        config = {"dry_run": False, "due_only": due_only}
+        return dg.RunRequest(run_config={"ops": {OP: {"config": config}}})
 
-    return daily
+    return erasures
