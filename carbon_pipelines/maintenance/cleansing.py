@@ -31,7 +31,7 @@ from carbon_pipelines.lake.row_delta import FileChanges
 from carbon_pipelines.lake.table_files import load_table_files
 from carbon_pipelines.maintenance.carried import carried_state
 from carbon_pipelines.maintenance.chosen_files import plan_chosen
-from carbon_pipelines.maintenance.compact import apply_compaction
+from carbon_pipelines.maintenance.compact import CompactionSettings, apply_compaction
 from carbon_pipelines.maintenance.erasure_request import Cleansed
 from carbon_pipelines.maintenance.orphans import load_lake_table
 from carbon_pipelines.maintenance.person_snapshots import PersonSnapshots
@@ -59,6 +59,7 @@ def cleanse_table(
     number: str,
     state: Cleansed | None,
     *,
+    settings: CompactionSettings | None = None,
     after_commit: Callable[[], None] = lambda: None,
 ) -> CleansingDone:
     """Bring ``main`` to where nothing of it is the person's.
@@ -69,6 +70,7 @@ def cleanse_table(
         person: Finds the rows.
         number: Of the request, for the summary of snapshots.
         state: What an earlier call came to.
+        settings: How files are written again.
         after_commit: Called after each commit of its own; for tests.
 
     Raises:
@@ -94,7 +96,7 @@ def cleanse_table(
                 done = _delete(table, live, notes)
                 rows += sum(len(found.positions) for found in live) if done else 0
             elif holding:
-                files += _rewrite(catalog, table, label, frozenset(holding))
+                files += _rewrite(catalog, table, frozenset(holding), settings)
                 done = None
             else:
                 done = _forget(table, notes)
@@ -139,12 +141,14 @@ def _delete(table: Table, live: list[FoundRows], notes: dict[str, str]) -> Table
     return committed.table
 
 
-def _rewrite(catalog: Catalog, table: Table, label: str, paths: frozenset[str]) -> int:
+def _rewrite(
+    catalog: Catalog, table: Table, paths: frozenset[str], settings: CompactionSettings | None
+) -> int:
     """How many of the files at ``paths`` were written again."""
     plan = plan_chosen(load_facts(table), paths, "it holds rows that are to be erased")
     if plan.left:
-        raise ErasureLeftError(label, *plan.left[0])
-    return apply_compaction(plan, catalog).removed_files
+        raise ErasureLeftError(plan.label, *plan.left[0])
+    return apply_compaction(plan, catalog, settings=settings).removed_files
 
 
 def _forget(table: Table, notes: dict[str, str]) -> Table | None:

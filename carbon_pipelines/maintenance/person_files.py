@@ -89,11 +89,11 @@ class PersonFiles:
         found = [np.empty(0, dtype=np.int64)]
         if len(there) < len(names) and not isinstance(self._match, PersonLetters):
             return found[0]  # the key has a NULL there
-        first = 0
+        first, may_be_in = 0, self._groups(parquet, there)
         for group in range(parquet.num_row_groups):
             start, rows = first, parquet.metadata.row_group(group).num_rows
             first += rows
-            if not self._may_be_in(parquet, group, there):
+            if group not in may_be_in:
                 continue
             for batch in parquet.iter_batches(
                 READ_ROWS, row_groups=[group], columns=there, use_threads=False
@@ -108,11 +108,12 @@ class PersonFiles:
                 start += len(batch)
         return np.concatenate(found).astype(np.int64)
 
-    def _may_be_in(self, parquet: pq.ParquetFile, group: int, names: Sequence[str]) -> bool:
-        return all(
-            group in {number for number, _ in pruner.row_groups(parquet.metadata, name)}
-            for pruner, name in zip(self._pruners, names, strict=False)
-        )
+    def _groups(self, parquet: pq.ParquetFile, names: Sequence[str]) -> set[int]:
+        """The row groups whose statistics allow a match."""
+        groups = set(range(parquet.num_row_groups))
+        for pruner, name in zip(self._pruners, names, strict=False):
+            groups &= {number for number, _ in pruner.row_groups(parquet.metadata, name)}
+        return groups
 
 
 def _with_columns(table: Table, field_ids: Sequence[int]) -> Schema:

@@ -41,7 +41,7 @@ from carbon_pipelines.maintenance.orphans import OrphanRules, plan_orphans
 from carbon_pipelines.maintenance.quarantine import apply_orphans
 from carbon_pipelines.stream.topics import topic_of
 from carbon_pipelines_tests.catalog.declarations import declare, minimal
-from carbon_pipelines_tests.integration.everything_stored import Planted, found_in
+from carbon_pipelines_tests.integration.everything_stored import found_in
 from carbon_pipelines_tests.integration.pipeline import Killed, Pipeline, die
 from carbon_pipelines_tests.integration.upkeep import (
     needed_by,
@@ -51,6 +51,7 @@ from carbon_pipelines_tests.integration.upkeep import (
     store_of,
 )
 from carbon_pipelines_tests.oracle import lake_rows, oracle
+from carbon_pipelines_tests.stored_bytes import Planted
 
 pytestmark = pytest.mark.integration
 
