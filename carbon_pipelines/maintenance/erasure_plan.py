@@ -20,6 +20,12 @@ from carbon_pipelines.stream.retention import TopicRetention
 
 NOW, OUTSIDE = "now", "not by us"
 SHOWN = 20
+_OTHERS = (
+    ("what others made of the table: marts, extracts, caches", "until they are made anew"),
+    ("logs and Dagster's history of runs: errors quote values", "as kept there"),
+    ("the source: its WAL, archives, backups, replicas", "as kept there"),
+    ("the bucket: versions, replicas, backups, unfinished uploads", "as set there"),
+)
 _OF_MAIN = ("branch main", "carries the state of main", "leads to the state of main")
 
 
@@ -174,13 +180,8 @@ def outside_lines(
         offsets = ", ".join(map(str, unread[:5])) + (" ..." if len(unread) > 5 else "")
         what = f"dead letters that name no row: offsets {offsets}"
         yield PlanLine(OUTSIDE, what, "read them; a pending one goes by carbon replay --drop")
-    yield PlanLine(
-        OUTSIDE, "logs and Dagster's history of runs: errors quote values", "as kept there"
-    )
-    yield PlanLine(OUTSIDE, "the source: its WAL, archives, backups, replicas", "as kept there")
-    yield PlanLine(
-        OUTSIDE, "the bucket: versions, replicas, backups, if it has any", "as set there"
-    )
+    for what, until in _OTHERS:
+        yield PlanLine(OUTSIDE, what, until)
 
 
 def _text(moment: datetime) -> str:
