@@ -292,21 +292,26 @@ def _present(table: Table) -> set[str]:
 
 @pytest.fixture
 def three(pipeline: Pipeline) -> Pipeline:
-    """A table with a key, one with a key of two columns and one without any."""
+    """A table with a key, one with a key of two columns, one without any, and an appended one."""
     planted = PLANTED.text
     pipeline.execute(
         "CREATE TABLE t (id bigint PRIMARY KEY, name text)",
         "CREATE TABLE lines (a int, b text, name text, PRIMARY KEY (a, b))",
         "CREATE TABLE loose (mail text, n int)",
+        "CREATE TABLE log (mail text, n int)",
         "ALTER TABLE loose REPLICA IDENTITY FULL",
         f"INSERT INTO t VALUES ({PLANTED.number}, '{planted}'), (1, 'x'), (2, 'y')",
         f"INSERT INTO lines VALUES (7, 'x', '{planted}'), (7, 'y', 'other')",
-        f"INSERT INTO loose VALUES ('{planted}@x', 1), ('{planted}@x', 2), ('ann@x', 3)",
+        *(
+            f"INSERT INTO {name} VALUES ('{planted}@x', 1), ('{planted}@x', 2), ('ann@x', 3)"
+            for name in ("loose", "log")
+        ),
     )
     pipeline.declare("t", dead_letters=DeadLettersSpec(at_most=9))
     by_name = PartitionField(column="name", transform="identity")
     pipeline.declare("lines", ("a", "b"), partitioning=(by_name,))
     pipeline.declare("loose", (), identity="full")
+    pipeline.declare("log", (), mode="append")
     pipeline.follow_all()
     return pipeline
 
@@ -316,6 +321,7 @@ def forget(pipeline: Pipeline) -> None:
         f"DELETE FROM t WHERE id = {PLANTED.number}",
         "DELETE FROM lines WHERE b = 'x'",
         "DELETE FROM loose WHERE n < 3",
+        "DELETE FROM log WHERE n < 3",
     )
 
 
@@ -372,7 +378,8 @@ def test_keys_of_any_kind_are_erased_by_command_and_a_dead_run_and_a_return_chan
     three.follow_all()
     two = minimal("lines").replace("key: [id]", "key: [a, b]")
     loose = minimal("loose").replace("key: [id]", "identity: full")
-    declare(tmp_path, three.name, t=minimal("t"), lines=two, loose=loose)
+    log = minimal("log").replace("key: [id]", "mode: append")
+    declare(tmp_path, three.name, t=minimal("t"), lines=two, loose=loose, log=log)
     monkeypatch.setenv("CARBON_HOME", str(three.stack.home))
     monkeypatch.setenv("CARBON_CATALOG_DIR", str(tmp_path))
     monkeypatch.setenv(source_variable(three.name), three.dsn)
@@ -391,6 +398,9 @@ def test_keys_of_any_kind_are_erased_by_command_and_a_dead_run_and_a_return_chan
     mail = ("--key", f"mail={PLANTED.text}@x")
     assert "is written again  2 rows" in run(f"{three.name}/loose", *mail, *asking)
     assert f"the rest goes by {BY}" in run(f"{three.name}/loose", *mail, *asking, "--apply")
+    assert three.differences("log") == 2
+    assert "2 rows, 1 data files" in run(f"{three.name}/log", *mail, *asking, "--apply")
+    assert three.differences("log") == 0
     assert "there already" in run(
         *(f"{three.name}/loose", *mail, "--by", str(BY + DAYS), "--reason", "x"), code=1
     )
@@ -398,12 +408,12 @@ def test_keys_of_any_kind_are_erased_by_command_and_a_dead_run_and_a_return_chan
         apply_erasure(
             where(three, "t"), asked(), NOW, hooks=ErasureHooks(after_cleansing_commit=die)
         )
-    assert run("--due").count("everything is gone by") == 3
+    assert run("--due").count("everything is gone by") == 4
     job = build_definitions({"CARBON_CATALOG_DIR": str(tmp_path)}).resolve_job_def("erase_due")
     events = job.execute_in_process().all_events
     [output] = [e.step_output_data for e in events if e.event_type_value == "STEP_OUTPUT"]
-    assert output.metadata["carbon/erasures"].value == 3
-    assert run("--due", "--apply").count("the rest goes by") == 3
+    assert output.metadata["carbon/erasures"].value == 4
+    assert run("--due", "--apply").count("the rest goes by") == 4
     assert all(text_in(three, name) for name in three.tables)
     assert any(PLANTED.text in path for path in objects_of(three.iceberg("lines")))
 
@@ -413,6 +423,6 @@ def test_keys_of_any_kind_are_erased_by_command_and_a_dead_run_and_a_return_chan
 
     assert all(one.finished for one in done.values())
     assert [name for name, one in done.items() if one.returned] == ["t"]
-    assert [text_in(three, name) for name in three.tables] == [set(), set(), set()]
-    assert [three.differences(name) for name in three.tables] == [0, 0, 0]
+    assert [text_in(three, name) for name in three.tables] == [set()] * 4
+    assert [three.differences(name) for name in three.tables] == [0] * 4
     assert "nothing is to be erased" in run("--due")
