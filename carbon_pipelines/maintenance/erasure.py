@@ -16,9 +16,10 @@ Every step finds done what an earlier run did, so a run that died is gone on wit
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import datetime
 
 from carbon_pipelines.errors import (
+    CarbonPipelinesError,
     ErasureUnfinishedError,
     KeyInSourceError,
 )
@@ -29,6 +30,7 @@ from carbon_pipelines.maintenance.deletion_check import Where, check_deleted, co
 from carbon_pipelines.maintenance.erasure_end import end_erasure, finish_ending
 from carbon_pipelines.maintenance.erasure_expiry import expire_person
 from carbon_pipelines.maintenance.erasure_litter import apply_litter, check_no_litter, plan_litter
+from carbon_pipelines.maintenance.erasure_plan import Erased
 from carbon_pipelines.maintenance.erasure_request import (
     ErasureRequest,
     pending_requests,
@@ -54,46 +56,6 @@ class ErasureHooks:
     after_cleansing_commit: Callable[[], None] = lambda: None
     after_record: Callable[[], None] = lambda: None
     expiry: ExpiryHooks = field(default_factory=ExpiryHooks)
-
-
-@dataclass(frozen=True, slots=True)
-class Erased:
-    """What one run did for one request.
-
-    Attributes:
-        label: The table.
-        number: The request's name.
-        by: Its date.
-        finished: Whether nothing is left.
-        rows: That readers saw and do not any more.
-        files: Data files that were written again.
-        snapshots: That went, of the table and the dead letters.
-        refs: Branches, tags and leases that went.
-        objects: Deleted with snapshots, from quarantine, as orphans, and metadata files.
-        returned: Whether the source has the key again; its new rows are no part of this.
-    """
-
-    label: str
-    number: str
-    by: date
-    finished: bool
-    rows: int = 0
-    files: int = 0
-    snapshots: int = 0
-    refs: tuple[str, ...] = ()
-    objects: int = 0
-    returned: bool = False
-
-    def sentence(self) -> str:
-        """What it did, as one line."""
-        state = "all is gone" if self.finished else f"the rest goes by {self.by}"
-        refs = f", {len(self.refs)} branches, tags and leases" if self.refs else ""
-        again = "; the source has the key again, its new rows stay" if self.returned else ""
-        return (
-            f"{self.label}: request {self.number}: {self.rows:,} rows, {self.files:,} data files "
-            f"written again, {self.snapshots:,} snapshots{refs} and {self.objects:,} objects are "
-            f"gone; {state}{again}"
-        )
 
 
 def carry_out(
@@ -161,20 +123,25 @@ def apply_pending(
 ) -> list[Erased]:
     """Carry out every request of a table as far as its date allows, and end what had begun to.
 
-    Args:
-        where: The table and its ends.
-        now: The time.
-        due_only: Leave those whose date has not come.
-        hooks: For tests.
+    ``due_only`` leaves those whose date has not come.
 
     Raises:
-        As ``carry_out``.
+        As ``carry_out``, once all were tried.
     """
     if load_table(where.catalog, where.table.identifier) is None:
         return []
     finish_ending(where.catalog, where.table.identifier)
-    chosen = [one for one in pending(where) if one.is_due(now) or not due_only]
-    return [carry_out(where, request, now, hooks=hooks) for request in chosen]
+    done: list[Erased] = []
+    failed: list[CarbonPipelinesError] = []
+    for request in pending(where):
+        if request.is_due(now) or not due_only:
+            try:
+                done.append(carry_out(where, request, now, hooks=hooks))
+            except CarbonPipelinesError as error:  # the others have a date of their own
+                failed.append(error)
+    if failed:
+        raise failed[0]
+    return done
 
 
 class _Run:

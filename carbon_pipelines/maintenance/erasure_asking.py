@@ -21,9 +21,10 @@ from carbon_pipelines.errors import (
 from carbon_pipelines.lake.staging import BRANCH as FIRST_COPY
 from carbon_pipelines.maintenance.cleansing import find_live_rows
 from carbon_pipelines.maintenance.deletion_check import Where, check_deleted
-from carbon_pipelines.maintenance.erasure import Erased, ErasureHooks, carry_out, is_back, pending
+from carbon_pipelines.maintenance.erasure import ErasureHooks, carry_out, is_back, pending
 from carbon_pipelines.maintenance.erasure_litter import plan_litter
 from carbon_pipelines.maintenance.erasure_plan import (
+    Erased,
     ErasurePlan,
     TableFindings,
     early_date,

@@ -1,7 +1,7 @@
-"""An erasure as people read it before it is done.
+"""An erasure as people read it, before it is done and afterwards.
 
-What belongs here: the plan's lines, from facts that others have found. What does not: finding them
-(``erasure.py``) and doing anything.
+What belongs here: the plan's lines, from facts that others have found, and what a run has done.
+What does not: finding facts (``erasure_asking.py``) and doing anything (``erasure.py``).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -69,6 +69,46 @@ class ErasurePlan:
                 title,
                 *(f"  {x.when:<{width}}  {x.what:<{what}}  {x.why}".rstrip() for x in self.lines),
             ]
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """What one run did for one request.
+
+    Attributes:
+        label: The table.
+        number: The request's name.
+        by: Its date.
+        finished: Whether nothing is left.
+        rows: That readers saw and do not any more.
+        files: Data files that were written again.
+        snapshots: That went, of the table and the dead letters.
+        refs: Branches, tags and leases that went.
+        objects: Deleted with snapshots, from quarantine, as orphans, and metadata files.
+        returned: Whether the source has the key again; its new rows are no part of this.
+    """
+
+    label: str
+    number: str
+    by: date
+    finished: bool
+    rows: int = 0
+    files: int = 0
+    snapshots: int = 0
+    refs: tuple[str, ...] = ()
+    objects: int = 0
+    returned: bool = False
+
+    def sentence(self) -> str:
+        """What it did, as one line."""
+        state = "all is gone" if self.finished else f"the rest goes by {self.by}"
+        refs = f", {len(self.refs)} branches, tags and leases" if self.refs else ""
+        again = "; the source has the key again, its new rows stay" if self.returned else ""
+        return (
+            f"{self.label}: request {self.number}: {self.rows:,} rows, {self.files:,} data files "
+            f"written again, {self.snapshots:,} snapshots{refs} and {self.objects:,} objects are "
+            f"gone; {state}{again}"
         )
 
 
