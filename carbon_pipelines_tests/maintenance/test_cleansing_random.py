@@ -59,6 +59,7 @@ def live(lake: LocalLake, author: Author, chance: random.Random) -> None:
             compact(lake)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_no_file_has_the_row_and_every_other_row_is_what_its_author_made_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
