@@ -7,6 +7,7 @@ Heavy imports stay inside the commands, so that ``carbon --help`` answers at onc
 from carbon_pipelines.cli import (
     compaction,
     debezium,
+    erasure,
     expiry,
     follow,
     leases,
@@ -22,6 +23,7 @@ __all__ = [
     "cli",
     "compaction",
     "debezium",
+    "erasure",
     "expiry",
     "follow",
     "leases",

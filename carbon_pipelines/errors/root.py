@@ -122,6 +122,17 @@ CarbonPipelinesError                  (``retryable`` says whether the same call 
 │   │   ├── SourceFileDamagedError    a data file is not what its manifest says
 │   │   ├── SourceFileMissingError    a file that a table's snapshot lists is not there
 │   │   └── TargetSizeError           a table's declared file size is no size
+│   ├── ErasureError                  a person's rows were not erased, or not all of them
+│   │   ├── KeyInSourceError          the source has the key
+│   │   ├── DeletionNotMergedError    (retryable) the lake has not merged its deletion
+│   │   ├── ErasureDateError          a date that cannot be promised
+│   │   ├── ErasureKeyError           a key that is none of the table's
+│   │   ├── ErasureNothingError       nothing has the key
+│   │   ├── ErasureReasonError        a reason that says the key
+│   │   ├── ErasureLackedError        the table lacks events of the key
+│   │   ├── ErasureLeftError          files that hold its rows cannot be written again
+│   │   ├── ErasureUnreadableError    a data file cannot be read
+│   │   └── ErasureUnfinishedError    (retryable) the date has come and something is left
 │   ├── RetentionZeroError            a retention that would keep nothing
 │   ├── RemovalForbiddenError         a table whose files nobody may remove
 │   ├── MetadataFileMissingError      a manifest or manifest list is not there

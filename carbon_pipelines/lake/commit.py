@@ -92,11 +92,13 @@ def commit_files(
     schema: Schema | None = None,
     first: UpdatesAndRequirements = ((), ()),
     same_rows: bool = False,
+    forget: bool = False,
 ) -> Committed | None:
     """Commit ``changes``, planned on ``table`` as loaded, as one snapshot.
 
     ``schema`` is that of the files, if it is not the table's current one; ``first`` comes before
-    the snapshot in the same commit; ``same_rows`` makes it one that replaces files alone.
+    the snapshot in the same commit; ``same_rows`` makes it one that replaces files alone, and
+    ``forget`` leaves no word in its manifests of files that are gone; it removes none itself.
 
     Returns:
         What was committed, or ``None`` if another commit came first; then nothing of this is in the
@@ -110,7 +112,9 @@ def commit_files(
     _check_sequence_number(table, branch)
     transaction = _Staged(table)
     transaction._stage(*first)  # pyright: ignore[reportPrivateUsage]
-    delta = RowDelta(transaction, changes, properties, branch, schema, same_rows=same_rows)
+    delta = RowDelta(
+        transaction, changes, properties, branch, schema, same_rows=same_rows, forget=forget
+    )
     snapshot_id, base = delta.snapshot_id, table.metadata_location
     delta.commit()
     try:

@@ -43,6 +43,7 @@ from carbon_pipelines.lake.table_creation import PROPERTIES
 
 NAME = "carbon_dead_letters"
 """The table's name, beside the lake tables of its database; no declaration may take it."""
+FORMAT = "carbon.dead_letter_format"
 FORMAT_VERSION = "1"
 """Version of its columns, in every snapshot's summary."""
 COMMIT_ATTEMPTS = 20
@@ -254,7 +255,7 @@ class DeadLetterTable:
         rows = pa.Table.from_pylist([asdict(letter) for letter in letters], schema=schema)
         keys, _ = number_keys([rows.column(name).combine_chunks() for name in _KEY])
         with lake_errors(self._label):
-            properties = {"carbon.dead_letter_format": FORMAT_VERSION}
+            properties = {FORMAT: FORMAT_VERSION}
             return swap_rows(table, _KEY, keys, rows, properties) is not None
 
     def _create(self) -> Table:

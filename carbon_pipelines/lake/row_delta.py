@@ -76,6 +76,8 @@ class RowDelta(_SnapshotProducer["RowDelta"]):
         schema: Of the added files, if it is not the table's current one.
         same_rows: The files that come hold the rows of those that go. The snapshot's operation is
             then REPLACE, which readers that follow appends and changes pass over.
+        forget: No manifest of the snapshot says of a file that it is gone: such an entry carries
+            the bounds of the file's columns, which are values of rows.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class RowDelta(_SnapshotProducer["RowDelta"]):
         schema: Schema | None = None,
         *,
         same_rows: bool = False,
+        forget: bool = False,
     ) -> None:
         operation = Operation.OVERWRITE
         if not (changes.added_deletes or changes.removed_data or changes.removed_deletes):
@@ -99,7 +102,7 @@ class RowDelta(_SnapshotProducer["RowDelta"]):
             branch=branch,
         )
         self._changes = changes
-        self._files_schema, self._same_rows = schema, same_rows
+        self._files_schema, self._same_rows, self._forget = schema, same_rows, forget
 
     def schema(self) -> Schema:
         """The schema that the snapshot names, for those who read it later by its id."""
@@ -192,17 +195,19 @@ class RowDelta(_SnapshotProducer["RowDelta"]):
         self, manifests: list[ManifestFile], removed: Mapping[str, set[str]]
     ) -> list[ManifestFile]:
         """``manifests`` as one without the removed files; a single one that has none stays."""
-        if len(manifests) == 1 and manifests[0].manifest_path not in removed:
+        first = manifests[0]
+        tells = self._forget and bool(first.deleted_files_count)
+        if len(manifests) == 1 and first.manifest_path not in removed and not tells:
             return manifests
         spec = self.spec(manifests[0].partition_spec_id)
         with self._writer(spec, manifests[0].content) as writer:
             for manifest in manifests:
                 paths = removed.get(manifest.manifest_path, set())
                 for entry in live_entries(manifest, self._io):
-                    if entry.data_file.file_path in paths:
-                        writer.delete(entry)
-                    else:
+                    if entry.data_file.file_path not in paths:
                         writer.existing(entry)
+                    elif not self._forget:
+                        writer.delete(entry)
         return [writer.to_manifest_file()]
 
     def _writer(self, spec: PartitionSpec, content: ManifestContent) -> ManifestWriter:

@@ -31,9 +31,9 @@ from pyiceberg.table import Table
 from carbon_pipelines.errors import SourceFileMissingError, StateMissingError
 from carbon_pipelines.lake.commit import commit_files, discard_files
 from carbon_pipelines.lake.connection import lake_errors, load_table
-from carbon_pipelines.lake.state import load_progress
 from carbon_pipelines.lake.table_files import load_table_files
 from carbon_pipelines.maintenance.bounded_sort import RUN_BYTES
+from carbon_pipelines.maintenance.carried import carried_state
 from carbon_pipelines.maintenance.commit_attempt import CommitAttempt
 from carbon_pipelines.maintenance.compaction import CompactionGroup, CompactionPlan, megabytes
 from carbon_pipelines.maintenance.moved_deletes import (
@@ -237,7 +237,8 @@ class _Compaction:
             if not changes:
                 return
             self._hooks.before_commit()
-            properties = {**self._progress(table), COMPACTED: str(len(changes.removed_data))}
+            properties = carried_state(table, self._plan.label)
+            properties[COMPACTED] = str(len(changes.removed_data))
             committed = commit_files(table, changes, properties, same_rows=True)
             if committed is not None:
                 self._snapshots.append(committed.snapshot_id)
@@ -267,12 +268,6 @@ class _Compaction:
             table = self._load()
             turn = turn_at(table.metadata)
         return table
-
-    def _progress(self, table: Table) -> dict[str, str]:
-        progress = load_progress(table.metadata, self._plan.label)
-        if progress is None:
-            raise StateMissingError(self._plan.label)
-        return progress.to_properties()
 
     def _leave(self, group: CompactionGroup, why: str) -> None:
         self._left.append((group.paths[0], why))

@@ -217,7 +217,7 @@ def _plan_partition(
     if len(small) < policy.min_files and not any(one.file.path in needed for one in small):
         small = []
     hot_from = facts.sequence_number - policy.hot_snapshots
-    for packed in (*_pack(small, policy), *_pack(whole, policy)):
+    for packed in (*pack_files(small, policy), *pack_files(whole, policy)):
         live = sum(planned.file.live_bytes for planned in packed)
         outputs = count_outputs(live, target) if any(_lives(one.file) for one in packed) else 0
         if outputs < len(packed) or any(one.file.path in needed for one in packed):
@@ -259,7 +259,9 @@ def _lowest_tiers(small: Sequence[PlannedFile], needed: set[str]) -> list[Planne
     return taken
 
 
-def _pack(files: Iterable[PlannedFile], policy: CompactionPolicy) -> list[tuple[PlannedFile, ...]]:
+def pack_files(
+    files: Iterable[PlannedFile], policy: CompactionPolicy
+) -> list[tuple[PlannedFile, ...]]:
     """The coldest files together, up to the most bytes of a group."""
     ordered = sorted(files, key=lambda one: (one.file.touched_number, one.file.path))
     packed: list[tuple[PlannedFile, ...]] = []

@@ -23,6 +23,7 @@ from datetime import UTC, datetime
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRef, SnapshotRefType
 from pyiceberg.table.snapshots import Snapshot, ancestors_of
+from pyiceberg.table.update import TableUpdate
 
 from carbon_pipelines.errors import RemovalForbiddenError
 from carbon_pipelines.lake.parking import find_parked
@@ -63,6 +64,7 @@ class ExpiryPlan:
         kept: The snapshots that stay, newest first.
         heads: Where every branch and tag was; the plan holds only while they are there.
         more: Snapshots that go with the next plan.
+        updates: Made in the same commit, before anything goes.
     """
 
     table: str
@@ -71,6 +73,7 @@ class ExpiryPlan:
     kept: tuple[Judged, ...]
     heads: Mapping[str, int] = field(default_factory=dict[str, int])
     more: int = 0
+    updates: tuple[TableUpdate, ...] = ()
 
     def __bool__(self) -> bool:
         """Whether anything goes."""
@@ -118,14 +121,14 @@ def plan_expiry(
     branches = _on_branches(metadata, refs_going)
     return ExpiryPlan(
         table,
-        tuple(_judged(one, _why(one, branches, retention, now)) for one in going[:MOST_SNAPSHOTS]),
+        tuple(judged(one, _why(one, branches, retention, now)) for one in going[:MOST_SNAPSHOTS]),
         tuple(
             Judged(name, ref.snapshot_id, _at(metadata.snapshot_by_id(ref.snapshot_id)), reason)
             for name, ref in sorted(metadata.refs.items())
             if (reason := refs_going.get(name)) is not None
         ),
         tuple(
-            _judged(one, reasons[one.snapshot_id])
+            judged(one, reasons[one.snapshot_id])
             for one in reversed(oldest_first)
             if one.snapshot_id in reasons
         ),
@@ -237,7 +240,8 @@ def _why(
     return "older than its branch keeps, and beyond the newest it keeps"
 
 
-def _judged(snapshot: Snapshot, reason: str) -> Judged:
+def judged(snapshot: Snapshot, reason: str) -> Judged:
+    """A snapshot, and why it goes or stays."""
     return Judged(str(snapshot.snapshot_id), snapshot.snapshot_id, _at(snapshot), reason)
 
 

@@ -143,7 +143,8 @@ def _commit(table: Table, plan: ExpiryPlan, work: ExpiryWork) -> Table:
 def _updates(table: Table, plan: ExpiryPlan, work: ExpiryWork) -> UpdatesAndRequirements:
     metadata, going = table.metadata, set(plan.snapshot_ids)
     updates: list[TableUpdate] = [
-        RemoveSnapshotRefUpdate.model_validate({"ref-name": ref.name}) for ref in plan.refs
+        *plan.updates,
+        *(RemoveSnapshotRefUpdate.model_validate({"ref-name": ref.name}) for ref in plan.refs),
     ]
     for kind, files in (
         (RemoveStatisticsUpdate, metadata.statistics),

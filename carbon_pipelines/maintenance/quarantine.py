@@ -11,7 +11,7 @@ taken meanwhile stays. After the last one it is read once more: what was taken s
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from pyiceberg.catalog import Catalog
@@ -181,6 +181,23 @@ def apply_removal(table: Table, quarantines: Iterable[Quarantine]) -> None:
         for page in in_pages(quarantine.files):
             storage.delete(one.aside for one in page)
         storage.delete([quarantine.manifest])
+
+
+def apply_removal_of(table: Table, quarantine: Quarantine, files: Sequence[Moved]) -> None:
+    """Remove some files of a quarantine for good; its manifest goes with the last of them.
+
+    Raises:
+        StoreInterruptedError: The manifest still names them all; run it again (retryable).
+    """
+    storage = open_storage(table.location(), table.io.properties)
+    for page in in_pages(files):
+        storage.delete(one.aside for one in page)
+    gone = {one.aside for one in files}
+    left = replace(quarantine, files=tuple(x for x in quarantine.files if x.aside not in gone))
+    if left.files:
+        storage.write(left.manifest, left.to_json())
+    else:
+        storage.delete([left.manifest])
 
 
 def _taken(

@@ -17,6 +17,7 @@ from carbon_pipelines.defs.automation.upkeep import (
     weekly_schedule,
 )
 from carbon_pipelines.defs.build import build_definitions
+from carbon_pipelines.defs.jobs.erasure import erasure_schedule
 from carbon_pipelines.defs.keys import table_key
 from carbon_pipelines.defs.maintenance.actions import ACTIONS, COMPACTION, EXPIRY
 from carbon_pipelines.defs.maintenance.health import EXPIRED, GAIN
@@ -113,6 +114,26 @@ def test_once_a_week_every_table_has_everything_done(catalog: Catalog) -> None:
     for request in requests:
         assert request.asset_selection == list(ACTIONS)
         assert all(not op["config"]["dry_run"] for op in request.run_config["ops"].values())
+
+
+def test_erasures_whose_date_has_come_are_tried_every_four_hours_and_all_at_night(
+    catalog: Catalog,
+) -> None:
+    definitions = build_definitions(os.environ)
+    due_only: list[bool] = []
+    for hour in (2, 6, 22):
+        context = dg.build_schedule_context(
+            repository_def=definitions.get_repository_def(),
+            scheduled_execution_time=datetime(2026, 11, 1, hour, 41, tzinfo=UTC),
+        )
+        [request] = erasure_schedule(running=False).evaluate_tick(context).run_requests or []
+        job = definitions.resolve_job_def("erase_due")
+        assert dg.validate_run_config(job, request.run_config)
+        config = request.run_config["ops"]["erase_from_tables"]["config"]
+        assert not config["dry_run"]
+        due_only.append(config["due_only"])
+
+    assert due_only == [False, True, True]
 
 
 def test_a_request_is_a_run_that_dagster_can_make(catalog: Catalog) -> None:

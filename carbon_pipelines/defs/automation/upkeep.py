@@ -1,7 +1,7 @@
 """When tables are looked at, and when upkeep of one is asked for.
 
-What belongs here: the hourly look, the sensor that asks for what is worth it, and the weekly floor.
-What does not: what is worth it (``maintenance/health.py``).
+What belongs here: the hourly look, the sensor that asks for what is worth it, the weekly floor, and
+the list of schedules. What does not: what is worth it (``maintenance/health.py``).
 
 The sensor decides by what the last look of a table said, and each look is answered once: an action
 that was asked for since, in whatever way it ended, waits for the next look. So a table whose upkeep
@@ -15,6 +15,7 @@ import dagster as dg
 from carbon_pipelines.catalog.load import Catalog
 from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.defs.automation.databases import UNENDED
+from carbon_pipelines.defs.jobs.erasure import erasure_schedule
 from carbon_pipelines.defs.keys import table_key
 from carbon_pipelines.defs.maintenance.actions import (
     ACTIONS,
@@ -38,7 +39,11 @@ def upkeep(catalog: Catalog, *, running: bool) -> dg.Definitions:
     return dg.Definitions(
         jobs=[health_job(catalog), upkeep_job()],
         sensors=[upkeep_sensor(catalog, running=running)],
-        schedules=[health_schedule(running=running), weekly_schedule(catalog, running=running)],
+        schedules=[
+            health_schedule(running=running),
+            weekly_schedule(catalog, running=running),
+            erasure_schedule(running=running),
+        ],
     )
 
 

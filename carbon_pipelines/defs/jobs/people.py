@@ -10,11 +10,17 @@ from collections.abc import Callable
 import dagster as dg
 
 from carbon_pipelines.catalog.load import Catalog
+from carbon_pipelines.defs.jobs.erasure import erasure_job
 from carbon_pipelines.defs.jobs.release import release_job
 from carbon_pipelines.defs.jobs.repair import repair_job
 from carbon_pipelines.defs.jobs.replay import replay_job
 
-JOBS: tuple[Callable[[Catalog], dg.JobDefinition], ...] = (release_job, repair_job, replay_job)
+JOBS: tuple[Callable[[Catalog], dg.JobDefinition], ...] = (
+    erasure_job,
+    release_job,
+    repair_job,
+    replay_job,
+)
 
 
 def jobs(catalog: Catalog) -> dg.Definitions:
