@@ -136,6 +136,7 @@ from carbon_pipelines.errors.parking import (
 )
 from carbon_pipelines.errors.quality import (
     DemoStageError,
+    ExpectationsMisfitError,
     LakeUnreadableError,
     NoConsistentPointError,
     QualityError,
@@ -225,6 +226,7 @@ __all__ = [
     "ErasureUnfinishedError",
     "ErasureUnreadableError",
     "EventTooLargeError",
+    "ExpectationsMisfitError",
     "FollowRunningError",
     "FullIdentityMissingError",
     "GeneratedKeyError",
