@@ -1,0 +1,48 @@
+"""``carbon quality``: how good tables are, and why.
+
+What belongs here: choosing tables, printing scorecards, and keeping scores if told to. What does
+not: anything that decides.
+"""
+
+import json
+from datetime import UTC, datetime
+
+import click
+
+from carbon_pipelines.catalog.table import TableSpec
+from carbon_pipelines.cli import surroundings
+from carbon_pipelines.cli.group import cli
+from carbon_pipelines.cli.pipeline import TABLES, chosen_tables, each, end
+
+
+@cli.command()
+@TABLES
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a table, one a line.")
+@click.option("--keep", is_flag=True, help="Keep the score in the lake, in quality.score.")
+def quality(patterns: tuple[str, ...], *, as_json: bool, keep: bool) -> None:
+    """Score TABLES against their expectations; exit 1 if one does not pass.
+
+    TABLES are as in sync. The newest table snapshot is scored, and the page says why each point is
+    lost. A table of which nothing is known is not passed.
+    """
+    catalog, endpoints = surroundings.catalog(), surroundings.endpoints()
+    chosen = chosen_tables(catalog, patterns)
+    from carbon_pipelines.lake.connection import open_catalog
+    from carbon_pipelines.quality.history import record_score
+    from carbon_pipelines.quality.lake_scan import open_engine
+    from carbon_pipelines.quality.scorecard import score_facts, scorecard
+    from carbon_pipelines.quality.scoring import ENGINE_BYTES, ENGINE_THREADS, score_table
+
+    bounds = {"memory_bytes": ENGINE_BYTES, "threads": ENGINE_THREADS}
+    with open_catalog(endpoints.lake) as lake, open_engine(endpoints.lake, **bounds) as engine:
+
+        def scored(table: TableSpec) -> bool:
+            database = catalog.database(table.database)
+            found = score_table(lake, engine, database, table, now=datetime.now(UTC))
+            click.echo(json.dumps(score_facts(found)) if as_json else scorecard(found))
+            if keep:
+                record_score(lake, found)
+            return found.score.passes
+
+        failed = each(chosen, scored)
+    end(failed)
