@@ -6,6 +6,7 @@ not: anything that decides.
 
 import json
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,12 +15,22 @@ from carbon_pipelines.cli import surroundings
 from carbon_pipelines.cli.group import cli
 from carbon_pipelines.cli.pipeline import TABLES, chosen_tables, each, end
 
+if TYPE_CHECKING:
+    from carbon_pipelines.quality.scoring import Runner
+
 
 @cli.command()
 @TABLES
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a table, one a line.")
 @click.option("--keep", is_flag=True, help="Keep the score in the lake, in quality.score.")
-def quality(patterns: tuple[str, ...], *, as_json: bool, keep: bool) -> None:
+@click.option(
+    "--runner",
+    type=click.Choice(["pass", "great_expectations"]),
+    default="pass",
+    show_default=True,
+    help="Who counts the standard kinds: one pass of ours, or Great Expectations.",
+)
+def quality(patterns: tuple[str, ...], *, as_json: bool, keep: bool, runner: "Runner") -> None:
     """Score TABLES against their expectations; exit 1 if one does not pass.
 
     TABLES are as in sync. The newest table snapshot is scored, and the page says why each point is
@@ -38,7 +49,8 @@ def quality(patterns: tuple[str, ...], *, as_json: bool, keep: bool) -> None:
 
         def scored(table: TableSpec) -> bool:
             database = catalog.database(table.database)
-            found = score_table(lake, engine, database, table, now=datetime.now(UTC))
+            now = datetime.now(UTC)
+            found = score_table(lake, engine, database, table, now=now, runner=runner)
             click.echo(json.dumps(score_facts(found)) if as_json else scorecard(found))
             if keep:
                 record_score(lake, found)

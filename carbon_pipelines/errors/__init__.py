@@ -141,6 +141,7 @@ from carbon_pipelines.errors.quality import (
     NoConsistentPointError,
     QualityError,
     RepairRefusedError,
+    RunnerMissingError,
     StillDifferentError,
 )
 from carbon_pipelines.errors.root import (
@@ -285,6 +286,7 @@ __all__ = [
     "RetentionZeroError",
     "RowNeededError",
     "RowsMissingError",
+    "RunnerMissingError",
     "SchemaVersionMissingError",
     "SecondCatalogError",
     "SequenceNumberError",

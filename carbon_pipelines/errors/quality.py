@@ -59,6 +59,17 @@ class ExpectationsMisfitError(QualityError):
         )
 
 
+class RunnerMissingError(QualityError):
+    """The package that is to count expectations is not installed."""
+
+    def __init__(self, runner: str, detail: str) -> None:
+        self.runner = runner
+        super().__init__(
+            f"Expectations are to be run by {runner}, which cannot be imported ({detail}). Nothing "
+            f"was scored. Install what requirements.lock holds, or choose another runner."
+        )
+
+
 class RepairRefusedError(QualityError):
     """Differences that are not mended key by key."""
 

@@ -180,7 +180,7 @@ def _unique(unique: Unique, around: Surroundings) -> Check:
         counting=f"SELECT coalesce(sum(times), 0) FROM (SELECT count(*) AS times {groups}) AS same",
         sampling=(
             f"SELECT {shown}, CAST(count(*) AS VARCHAR) AS {quoted('(rows)')} {groups} "
-            f"ORDER BY {names}"
+            f"ORDER BY {listed(unique.columns, f'{around.relation}.')}"
         ),
         protected=_any_protected(unique.columns, around),
     )
@@ -214,7 +214,9 @@ def _rows(predicate: str, columns: Sequence[str], around: Surroundings) -> str:
     if not named:
         return ""
     shown = ", ".join(around.shown(name) for name in named)
-    return f"SELECT {shown} FROM {around.relation} WHERE {predicate} ORDER BY {listed(named)}"
+    # a column and not the text that is shown of it, which has the same name
+    order = listed(named, f"{around.relation}.")
+    return f"SELECT {shown} FROM {around.relation} WHERE {predicate} ORDER BY {order}"
 
 
 def _key_and(columns: Sequence[str], around: Surroundings) -> tuple[str, ...]:

@@ -66,12 +66,14 @@ class EnginePass:
 
     Attributes:
         notes: What to know about rows that fail, by the label of an expectation.
+        counts: How many rows fail, by label, where another runner has counted them.
     """
 
     engine: duckdb.DuckDBPyConnection
     around: Surroundings
     snapshot_id: int
     notes: Mapping[str, str] = field(default_factory=dict[str, str])
+    counts: Mapping[str, int] = field(default_factory=dict[str, int])
     statement_seconds: float = STATEMENT_SECONDS
     rows: int = 0
 
@@ -81,14 +83,19 @@ class EnginePass:
         Raises:
             LakeUnreadableError: DuckDB cannot read the snapshot.
         """
-        common = [check for check in checks if check.counting is None]
-        counted = self._counted_together(common)
-        return [
-            self._outcome(check, counted[check.expectation.label])
-            if check.counting is None
-            else self._outcome(check, self._counted_alone(check))
+        left = [check for check in checks if check.expectation.label not in self.counts]
+        counted = self._counted_together([check for check in left if check.counting is None])
+        counted |= {
+            check.expectation.label: self._counted_alone(check)
+            for check in left
+            if check.counting is not None
+        }
+        counted |= {
+            check.expectation.label: self._facts(check, self.counts[check.expectation.label])
             for check in checks
-        ]
+            if check.expectation.label in self.counts
+        }
+        return [self._outcome(check, counted[check.expectation.label]) for check in checks]
 
     def _counted_together(self, checks: Sequence[Check]) -> dict[str, "Counted | str"]:
         """What the common pass counts, by label; a text is why a check could not be."""

@@ -14,6 +14,7 @@ import resource
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 import duckdb
 from pyiceberg.catalog import Catalog
@@ -38,6 +39,9 @@ ENGINE_BYTES = 300_000_000
 ENGINE_THREADS = 2
 SCORE_VERSION = "1"
 """Version of how outcomes become a score; a new one makes scores that are not compared."""
+
+
+Runner = Literal["pass", "great_expectations"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,7 @@ def score_table(
     *,
     now: datetime,
     snapshot_id: int | None = None,
+    runner: Runner = "pass",
 ) -> ScoredTable:
     """Score a table at ``snapshot_id``, or at the newest snapshot of ``main``.
 
@@ -99,11 +104,13 @@ def score_table(
         table: With its expectations.
         now: What the age of values is taken from, with a time zone.
         snapshot_id: A table snapshot.
+        runner: Who counts the standard kinds; the score is the same.
 
     Raises:
         TableNotCopiedError: There is nothing to score.
         ExpectationsMisfitError: Expectations do not fit the table's columns; nothing was read.
         LakeUnreadableError: DuckDB cannot read the snapshot.
+        RunnerMissingError: The runner is not installed.
     """
     began = _cpu_seconds()
     pinned = _pin(catalog, table, snapshot_id)
@@ -121,7 +128,12 @@ def score_table(
         now=now,
         dialect=DUCKDB,
     )
-    run = EnginePass(engine, around, pinned.snapshot_id, _notes(pinned, others))
+    counts: Mapping[str, int] = {}
+    if runner == "great_expectations":
+        from carbon_pipelines.quality.gx_run import run_great_expectations
+
+        counts = run_great_expectations(engine, around, written).counts
+    run = EnginePass(engine, around, pinned.snapshot_id, _notes(pinned, others), counts)
     found = run.run([plan_check(one, around) for one in written])
     told = {one.label: one for one in found}
     outcomes = [
