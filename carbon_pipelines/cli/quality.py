@@ -38,22 +38,16 @@ def quality(patterns: tuple[str, ...], *, as_json: bool, keep: bool, runner: "Ru
     """
     catalog, endpoints = surroundings.catalog(), surroundings.endpoints()
     chosen = chosen_tables(catalog, patterns)
-    from carbon_pipelines.lake.connection import open_catalog
-    from carbon_pipelines.quality.history import record_score
-    from carbon_pipelines.quality.lake_scan import open_engine
+    from carbon_pipelines.quality.lake_scores import open_scores
     from carbon_pipelines.quality.scorecard import score_facts, scorecard
-    from carbon_pipelines.quality.scoring import ENGINE_BYTES, ENGINE_THREADS, score_table
 
-    bounds = {"memory_bytes": ENGINE_BYTES, "threads": ENGINE_THREADS}
-    with open_catalog(endpoints.lake) as lake, open_engine(endpoints.lake, **bounds) as engine:
+    with open_scores(endpoints.lake) as scores:
 
         def scored(table: TableSpec) -> bool:
             database = catalog.database(table.database)
             now = datetime.now(UTC)
-            found = score_table(lake, engine, database, table, now=now, runner=runner)
+            found = scores.score(database, table, now=now, runner=runner, keep=keep)
             click.echo(json.dumps(score_facts(found)) if as_json else scorecard(found))
-            if keep:
-                record_score(lake, found)
             return found.score.passes
 
         failed = each(chosen, scored)

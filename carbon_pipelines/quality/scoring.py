@@ -34,9 +34,6 @@ from carbon_pipelines.quality.lake_scan import scan_sql
 from carbon_pipelines.quality.score import Score, judge_score
 from carbon_pipelines.quality.sql_text import DUCKDB
 
-ENGINE_BYTES = 300_000_000
-"""What DuckDB holds while it scores; past it, it spills to disk."""
-ENGINE_THREADS = 2
 SCORE_VERSION = "1"
 """Version of how outcomes become a score; a new one makes scores that are not compared."""
 

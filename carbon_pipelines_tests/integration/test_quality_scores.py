@@ -1,17 +1,20 @@
 """``carbon quality`` over a real stack: the demo's market is good, and damage is found and kept."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import psycopg
 import pytest
 from click.testing import CliRunner
 
 from carbon_pipelines.catalog.load import PACKAGED
 from carbon_pipelines.cli import cli
+from carbon_pipelines.defs.build import build_definitions
 from carbon_pipelines.demo.load import load_sample
 from carbon_pipelines.embedded.endpoints import source_variable
 from carbon_pipelines.quality.lake_scan import open_engine
@@ -86,6 +89,68 @@ def test_a_good_market_passes_and_damage_is_scored_explained_and_kept_once(
     assert sorted(kept) == sorted(set(expected))
     rows = lake_rows(pipeline, "violation", "expectation, row", f"table_name = '{counterparty}'")
     assert ("between(rating)", '{"counterparty_id": "2", "rating": "(confidential)"}') in rows
+
+
+def test_a_failed_gate_blocks_what_reads_that_table_and_nothing_else(
+    pipeline: Pipeline, run: Run
+) -> None:
+    pipeline.execute(
+        "UPDATE carbon_price_tick SET bid = ask + 1 WHERE instrument = 'UKA'",
+        "ALTER TABLE credit RENAME COLUMN tonnes TO amount",
+    )
+    run("sync")
+    looked_at = ("facility", "carbon_price_tick", "credit")
+
+    readers = [reader(pipeline.name, name) for name in looked_at]
+    definitions = dg.Definitions.merge(
+        build_definitions(os.environ), dg.Definitions(assets=readers)
+    )
+    selected = [
+        dg.AssetKey([stage, pipeline.name, name])
+        for stage in ("quality", "mart")
+        for name in looked_at
+    ]
+    job = definitions.resolve_implicit_global_asset_job_def()
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = job.execute_in_process(
+            instance=instance, asset_selection=selected, raise_on_error=False
+        )
+
+    events = result.get_asset_materialization_events()
+    made = {"/".join(event.asset_key.path[::2]): event.materialization for event in events}
+    assert not result.success
+    assert sorted(made) == ["mart/facility", "quality/carbon_price_tick", "quality/facility"]
+    metadata = made["quality/carbon_price_tick"].metadata
+    assert metadata["carbon/score"].value == 83.9
+    assert metadata["carbon/consistency"].value == 52.5
+    page = " ".join(str(metadata["carbon/scorecard"].value).split())
+    assert "| -11.3 | consistency | bid_below_ask: 55 of 220 rows do not meet" in page
+    checks = {
+        evaluation.asset_key.path[-1]: (evaluation.passed, evaluation.description or "")
+        for evaluation in result.get_asset_check_evaluations()
+    }
+    assert {name: passed for name, (passed, _) in checks.items()} == {
+        "facility": True,
+        "carbon_price_tick": False,
+        "credit": False,
+    }
+    assert f"{pipeline.name}/credit was not scored: " in checks["credit"][1]
+    assert (
+        'credit.yaml:10: not_null(tonnes): the lake\'s table has no column "tonnes"'
+        in (checks["credit"][1])
+    )
+
+
+def reader(database: str, name: str) -> dg.AssetsDefinition:
+    """What reads a table that has passed its gate."""
+
+    @dg.asset(
+        key=dg.AssetKey(["mart", database, name]), deps=[dg.AssetKey(["quality", database, name])]
+    )
+    def read() -> None:
+        pass
+
+    return read
 
 
 def test_a_source_proposes_what_it_promises(pipeline: Pipeline, run: Run, tmp_path: Path) -> None:
