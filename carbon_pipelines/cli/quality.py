@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 @TABLES
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a table, one a line.")
 @click.option("--keep", is_flag=True, help="Keep the score in the lake, in quality.score.")
+@click.option("--full", is_flag=True, help="Read everything, whatever the last kept score knows.")
 @click.option(
     "--runner",
     type=click.Choice(["pass", "great_expectations"]),
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
     show_default=True,
     help="Who counts the standard kinds: one pass of ours, or Great Expectations.",
 )
-def quality(patterns: tuple[str, ...], *, as_json: bool, keep: bool, runner: "Runner") -> None:
+def quality(
+    patterns: tuple[str, ...], *, as_json: bool, keep: bool, full: bool, runner: "Runner"
+) -> None:
     """Score TABLES against their expectations; exit 1 if one does not pass.
 
     TABLES are as in sync. The newest table snapshot is scored, and the page says why each point is
@@ -46,7 +49,7 @@ def quality(patterns: tuple[str, ...], *, as_json: bool, keep: bool, runner: "Ru
         def scored(table: TableSpec) -> bool:
             database = catalog.database(table.database)
             now = datetime.now(UTC)
-            found = scores.score(database, table, now=now, runner=runner, keep=keep)
+            found = scores.score(database, table, now=now, runner=runner, keep=keep, full=full)
             click.echo(json.dumps(score_facts(found)) if as_json else scorecard(found))
             return found.score.passes
 

@@ -33,6 +33,7 @@ from carbon_pipelines.catalog.expectations import (
 )
 from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.quality.fit import FLOATS, LakeColumns, sql_moment, sql_value
+from carbon_pipelines.quality.relations import PART
 from carbon_pipelines.quality.sql_text import Dialect, listed, literal, quoted
 
 
@@ -42,8 +43,10 @@ class Check:
 
     Attributes:
         failing: A predicate, true for rows that fail; counted in the common pass.
-        aggregates: Other aggregates of the common pass.
+        aggregates: Aggregates of a query of their own.
         counting: A query of one row and column: how many rows fail.
+        recounting: The same, of those that rows in ``relations.PART`` fail by; None: ``counting``
+            tells that within it.
         sampling: A query of rows that fail, with columns as people are shown them.
         protected: Whether it reads columns whose values are never shown.
     """
@@ -52,6 +55,7 @@ class Check:
     failing: str | None = None
     aggregates: tuple[str, ...] = ()
     counting: str | None = None
+    recounting: str | None = None
     sampling: str | None = None
     protected: bool = False
 
@@ -112,14 +116,22 @@ def plan_check(expectation: ExpectationSpec, around: Surroundings) -> Check:
     )
 
 
-def pass_query(checks: Sequence[Check], around: Surroundings) -> str:
-    """The common pass: how many rows there are, and then what each check counts, in order."""
-    wanted = ["count(*)"]
-    for check in checks:
-        if check.failing is not None:
-            wanted.append(f"count(*) FILTER (WHERE {check.failing})")
-        wanted.extend(check.aggregates)
-    return f"SELECT {', '.join(wanted)} FROM {around.relation}"
+def pass_query(
+    checks: Sequence[Check], around: Surroundings, files: Sequence[str] | None = None
+) -> str:
+    """The common pass: how many rows fail each check, in order, by data file.
+
+    ``files`` are those that are read; None: all. Relations have to be those of ``FILED``.
+    """
+    failing = [f"count(*) FILTER (WHERE {check.failing})" for check in checks]
+    column = around.dialect.file
+    some = "" if files is None else f" WHERE {column} IN ({', '.join(map(literal, files))})"
+    return f"SELECT {', '.join([column, *failing])} FROM {around.relation}{some} GROUP BY {column}"
+
+
+def aggregate_query(check: Check, around: Surroundings) -> str:
+    """The other aggregates of a check."""
+    return f"SELECT {', '.join(check.aggregates)} FROM {around.relation}"
 
 
 def _predicate(expectation: ExpectationSpec, around: Surroundings) -> str | None:
@@ -173,11 +185,15 @@ def _newest(fresh: Fresh, around: Surroundings) -> tuple[str, ...]:
 def _unique(unique: Unique, around: Surroundings) -> Check:
     names = listed(unique.columns)
     known = " AND ".join(f"{quoted(name)} IS NOT NULL" for name in unique.columns)
-    groups = f"FROM {around.relation} WHERE {known} GROUP BY {names} HAVING count(*) > 1"
+    rows, more = f"FROM {around.relation} WHERE {known}", f"GROUP BY {names} HAVING count(*) > 1"
+    groups = f"{rows} {more}"
+    keys = names if len(unique.columns) == 1 else f"({names})"
+    came = f"{rows} AND {keys} IN (SELECT {names} FROM {PART}.{around.relation}) {more}"
     shown = ", ".join(around.shown(name) for name in unique.columns)
     return Check(
         unique,
         counting=f"SELECT coalesce(sum(times), 0) FROM (SELECT count(*) AS times {groups}) AS same",
+        recounting=f"SELECT coalesce(sum(times), 0) FROM (SELECT count(*) AS times {came}) AS same",
         sampling=(
             f"SELECT {shown}, CAST(count(*) AS VARCHAR) AS {quoted('(rows)')} {groups} "
             f"ORDER BY {listed(unique.columns, f'{around.relation}.')}"

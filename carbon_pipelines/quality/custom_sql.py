@@ -1,7 +1,8 @@
 """Reading SQL that somebody wrote into a declaration, before any of it is run.
 
-What belongs here: that it is one statement that only reads, of tables that it may name, and that
-the engine can bind it. What does not: running it (``engine_pass.py``).
+What belongs here: that it is one statement that only reads, of tables that it may name, that the
+engine can bind it, and whether it depends on the rows alone. What does not: running it
+(``engine_counts.py``).
 
 DuckDB's own parser gives the tree of a text (``json_serialize_sql`` takes SELECT statements alone),
 so that nothing here guesses at SQL: any table that is named must be one of those allowed or a WITH
@@ -9,15 +10,15 @@ of the text itself, and functions that give tables, which can read files or run 
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import duckdb
 
-from carbon_pipelines.catalog.expectations import Holds, Query
+from carbon_pipelines.catalog.expectations import ExpectationSpec, Holds, Query
 from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.catalog.values import WORD
-from carbon_pipelines.quality.fit import Problem
+from carbon_pipelines.quality.fit import LakeColumns, Problem
 
 _TABLE_FUNCTIONS = frozenset({"generate_series", "range", "unnest"})
 _FORBIDDEN_FUNCTIONS = frozenset({"current_setting", "getenv", "nextval"})
@@ -39,6 +40,39 @@ def custom_misfits(engine: duckdb.DuckDBPyConnection, table: TableSpec) -> Itera
         if reason is not None:
             place = expectation.place
             yield place.path, place.line_of(field), f"{expectation.label}: {reason}"
+
+
+def steady_labels(
+    engine: duckdb.DuckDBPyConnection,
+    expectations: Sequence[ExpectationSpec],
+    columns: LakeColumns,
+) -> frozenset[str]:
+    """Labels of expectations that say the same of a row whenever they are asked.
+
+    A written condition does only if all that it names are columns and functions that depend on
+    nothing but their arguments.
+    """
+    return frozenset(
+        one.label
+        for one in expectations
+        if not isinstance(one, Holds) or _is_steady(engine, one.condition, columns)
+    )
+
+
+def _is_steady(engine: duckdb.DuckDBPyConnection, condition: str, columns: LakeColumns) -> bool:
+    (answer,) = engine.execute(
+        "SELECT json_serialize_sql(?)", [f"SELECT {condition}"]
+    ).fetchone() or ("{}",)
+    nodes = list(_nodes(json.loads(answer)))
+    named = [node["column_names"][-1] for node in nodes if node.get("class") == "COLUMN_REF"]
+    called = [node["function_name"] for node in nodes if node.get("class") == "FUNCTION"]
+    unsteady = engine.execute(
+        "SELECT count(*) FROM duckdb_functions() "
+        "WHERE list_contains(?, function_name) AND stability IS DISTINCT FROM 'CONSISTENT'",
+        [called],
+    ).fetchone()
+    known = {name.lower() for name in columns.types}
+    return unsteady == (0,) and all(str(name).lower() in known for name in named)
 
 
 def _condition_misfit(

@@ -1,63 +1,28 @@
-"""Running the checks of one table with DuckDB: exact counts, and some of the rows that fail.
+"""Running the checks of one table with DuckDB: an outcome for each, and what the next run may keep.
 
-What belongs here: one pass that counts everything that single rows tell, the passes that need more
-than single rows, samples, and what a check that throws means. What does not: the SQL
-(``checks.py``) and the meaning of numbers (``judging.py``).
-
-A check that throws is unknown, and takes no other one with it: if the common pass fails, its checks
-are counted one by one. Only if the rows cannot even be counted is the table unreadable. An engine's
-own words are not told of a check that may read protected columns: they can hold values.
+What belongs here: putting counts together with samples of the rows that fail. What does not:
+counting (``engine_counts.py``), the SQL (``checks.py``) and the meaning of numbers
+(``judging.py``).
 """
 
-import threading
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import duckdb
 
-from carbon_pipelines.catalog.expectations import Query
-from carbon_pipelines.catalog.table import TableSpec
-from carbon_pipelines.errors import LakeUnreadableError
-from carbon_pipelines.quality.checks import Check, Surroundings, pass_query
-from carbon_pipelines.quality.custom_sql import first_line
+from carbon_pipelines.catalog.expectations import Query, References, Unique
+from carbon_pipelines.quality.checks import Check
+from carbon_pipelines.quality.engine_counts import EngineCounts, Failing
+from carbon_pipelines.quality.increment import Sums
 from carbon_pipelines.quality.judging import Counted, judge, unscorable
 from carbon_pipelines.quality.outcome import Outcome
-from carbon_pipelines.quality.sql_text import listed, quoted
+from carbon_pipelines.quality.relations import SHOWN, part_of, within
+from carbon_pipelines.quality.sql_text import quoted
 
-WHOLE, SHOWN = "whole", "shown"
-"""Schemas of the engine with the same relations: all columns, and those that may be shown."""
-STATEMENT_SECONDS = 900.0
-"""No single statement of a scoring takes longer."""
+_FEW_FILES = 50
+"""A sample is looked for in the data files that have it, if they are not more."""
 
 Sample = tuple[Mapping[str, str | None], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Relation:
-    """One table snapshot in an engine: its declaration, and its rows in SQL."""
-
-    table: TableSpec
-    sql: str
-
-
-def name_relations(engine: duckdb.DuckDBPyConnection, relations: Sequence[Relation]) -> None:
-    """Give table snapshots their logical names; ``SHOWN`` lacks columns that are protected."""
-    engine.execute("SET python_enable_replacements = false")  # a name is no variable of ours
-    engine.execute("SET schema = 'main'")
-    for schema in (WHOLE, SHOWN):
-        engine.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
-        engine.execute(f"CREATE SCHEMA {schema}")
-    for relation in relations:
-        name = quoted(relation.table.name)
-        engine.execute(f"CREATE VIEW {WHOLE}.{name} AS SELECT * FROM {relation.sql}")
-        found = engine.execute(f"DESCRIBE {WHOLE}.{name}").fetchall()
-        hidden = [row[0] for row in found if row[0] in relation.table.protected_columns]
-        kept = f"* EXCLUDE ({listed(hidden)})" if hidden else "*"
-        if len(hidden) < len(found):
-            engine.execute(f"CREATE VIEW {SHOWN}.{name} AS SELECT {kept} FROM {relation.sql}")
-    engine.execute(f"SET schema = '{WHOLE}'")
 
 
 @dataclass(slots=True)
@@ -66,16 +31,16 @@ class EnginePass:
 
     Attributes:
         notes: What to know about rows that fail, by the label of an expectation.
-        counts: How many rows fail, by label, where another runner has counted them.
+        given: How many rows fail, by label, where another runner has counted them.
+        rows: Of the table, once it was run.
+        sums: What the next run may keep, once it was run.
     """
 
-    engine: duckdb.DuckDBPyConnection
-    around: Surroundings
-    snapshot_id: int
+    counts: EngineCounts
     notes: Mapping[str, str] = field(default_factory=dict[str, str])
-    counts: Mapping[str, int] = field(default_factory=dict[str, int])
-    statement_seconds: float = STATEMENT_SECONDS
+    given: Mapping[str, int] = field(default_factory=dict[str, int])
     rows: int = 0
+    sums: Sums | None = None
 
     def run(self, checks: Sequence[Check]) -> list[Outcome]:
         """The outcome of every check, in order.
@@ -83,93 +48,79 @@ class EnginePass:
         Raises:
             LakeUnreadableError: DuckDB cannot read the snapshot.
         """
-        left = [check for check in checks if check.expectation.label not in self.counts]
-        counted = self._counted_together([check for check in left if check.counting is None])
-        counted |= {
-            check.expectation.label: self._counted_alone(check)
-            for check in left
-            if check.counting is not None
-        }
-        counted |= {
-            check.expectation.label: self._facts(check, self.counts[check.expectation.label])
-            for check in checks
-            if check.expectation.label in self.counts
-        }
-        return [self._outcome(check, counted[check.expectation.label]) for check in checks]
+        self.rows = self.counts.total()
+        left = [check for check in checks if check.expectation.label not in self.given]
+        facts = self.counts.of_aggregates([check for check in left if check.aggregates])
+        failing = {label: Failing(count) for label, count in self.given.items()}
+        found: dict[str, Failing | str] = {**failing}
+        if self.rows:
+            found |= self.counts.of_rows([check for check in left if check.failing is not None])
+            found |= {
+                check.expectation.label: self.counts.of_more(check)
+                for check in left
+                if check.counting is not None
+            }
+        self.sums = self._sums(checks, found)
+        return [self._outcome(check, found, facts) for check in checks]
 
-    def _counted_together(self, checks: Sequence[Check]) -> dict[str, "Counted | str"]:
-        """What the common pass counts, by label; a text is why a check could not be."""
-        try:
-            return self._pass(checks)
-        except duckdb.Error as error:
-            failed = error
-        try:
-            self._pass(())
-        except duckdb.Error as error:
-            label = self.around.table.label
-            raise LakeUnreadableError(label, self.snapshot_id, first_line(error)) from failed
-        one_by_one: dict[str, Counted | str] = {}
+    def _sums(self, checks: Sequence[Check], found: Mapping[str, Failing | str]) -> Sums:
+        counts: dict[str, Mapping[str, int]] = {}
+        holding: dict[str, int | None] = {}
         for check in checks:
-            try:
-                one_by_one |= self._pass((check,))
-            except duckdb.Error as error:
-                one_by_one[check.expectation.label] = self._told(check, error)
-        return one_by_one
+            label, one = check.expectation.label, found.get(check.expectation.label)
+            if not isinstance(one, Failing):
+                continue
+            if one.by_file is not None and label in self.counts.steady:
+                counts[label] = one.by_file
+            if one.rows == 0 and isinstance(check.expectation, Unique):
+                holding[label] = None
+            if one.rows == 0 and isinstance(check.expectation, References):
+                parent = self.counts.parents.get(check.expectation.table)
+                if parent is not None:
+                    holding[label] = parent
+        increment = self.counts.increment
+        full_at = increment.before.full_at if increment else self.counts.around.now
+        return Sums(self.counts.snapshot_id, full_at, counts, holding)
 
-    def _pass(self, checks: Sequence[Check]) -> dict[str, "Counted | str"]:
-        self.rows, *numbers = self._row(pass_query(checks, self.around))
-        counted: dict[str, Counted | str] = {}
-        for check in checks:
-            unexpected = numbers.pop(0) if check.failing is not None else None
-            facts = tuple(numbers.pop(0) for _ in check.aggregates)
-            counted[check.expectation.label] = self._facts(check, unexpected, facts)
-        return counted
-
-    def _counted_alone(self, check: Check) -> "Counted | str":
-        if self.rows == 0:
-            return self._facts(check, 0)
-        try:
-            (unexpected,) = self._row(str(check.counting))
-        except duckdb.Error as error:
-            return self._told(check, error)
-        return self._facts(check, int(unexpected))
-
-    def _facts(
-        self, check: Check, unexpected: int | None, facts: tuple[object, ...] = ()
-    ) -> Counted:
-        return Counted(
+    def _outcome(
+        self,
+        check: Check,
+        found: Mapping[str, Failing | str],
+        facts: Mapping[str, tuple[object, ...] | str],
+    ) -> Outcome:
+        label = check.expectation.label
+        failing, told = found.get(label, Failing(0)), facts.get(label, ())
+        for unknown in (failing, told):
+            if isinstance(unknown, str):
+                return unscorable(check.expectation, unknown)
+        assert isinstance(failing, Failing)
+        counted = Counted(
             rows=self.rows,
-            unexpected_rows=unexpected,
-            facts=facts,
-            hidden=not self._may_tell(check),
-            note=self.notes.get(check.expectation.label, ""),
+            unexpected_rows=failing.rows,
+            facts=tuple(told),
+            sample=self._sample(check, failing) if failing.rows else (),
+            hidden=not self.counts.may_tell(check),
+            note=self.notes.get(label, ""),
         )
+        return judge(check.expectation, counted, self.counts.around.columns)
 
-    def _outcome(self, check: Check, counted: "Counted | str") -> Outcome:
-        if isinstance(counted, str):
-            return unscorable(check.expectation, counted)
-        if counted.unexpected_rows:
-            counted = Counted(
-                rows=counted.rows,
-                unexpected_rows=counted.unexpected_rows,
-                facts=counted.facts,
-                sample=self._sample(check),
-                hidden=counted.hidden,
-                note=counted.note,
-            )
-        return judge(check.expectation, counted, self.around.columns)
-
-    def _sample(self, check: Check) -> Sample:
+    def _sample(self, check: Check, failing: Failing) -> Sample:
         """Some rows that fail; none where they cannot be shown."""
-        most = self.around.table.quality.sample_rows
+        around = self.counts.around
+        most = around.table.quality.sample_rows
         if not most:
             return ()
-        if isinstance(check.expectation, Query):
-            return self._query_sample(check.expectation, most)
-        if not check.sampling:
-            return ()
         try:
-            return self._texts(f"{check.sampling} LIMIT {most}")
+            if isinstance(check.expectation, Query):
+                return self._query_sample(check.expectation, most)
+            if not check.sampling:
+                return ()
+            query = f"{check.sampling} LIMIT {most}"
+            if failing.by_file is None or len(failing.by_file) > _FEW_FILES:
+                return self._texts(query)
+            engine, others = self.counts.engine, around.others.values()
+            with part_of(engine, around.table, others, failing.by_file):
+                return self._texts(query)
         except duckdb.Error:
             return ()  # the count stands; a value that cannot be shown takes nothing from it
 
@@ -179,58 +130,27 @@ class EnginePass:
         Nor if it names columns by their place: without some, the others would have wrong names.
         """
         wrong = f"(\n{query.sql}\n) AS wrong"
-        tables = (self.around.table, *self.around.others.values())
+        around = self.counts.around
+        tables = (around.table, *around.others.values())
         hidden = frozenset[str]().union(*(table.protected_columns for table in tables))
-        try:
-            all_names = self._names(wrong)
-            self.engine.execute(f"SET schema = '{SHOWN}'")
+        all_names = self._names(wrong)
+        with within(self.counts.engine, SHOWN):
             names = self._names(wrong)
             if names != [name for name in all_names if name not in hidden]:
                 return ()
             shown = ", ".join(
-                f"{self.around.dialect.shown(quoted(name))} AS {quoted(name)}" for name in names
+                f"{around.dialect.shown(quoted(name))} AS {quoted(name)}" for name in names
             )
             return self._texts(f"SELECT {shown} FROM {wrong} LIMIT {most}")
-        except duckdb.Error:
-            return ()
-        finally:
-            self.engine.execute(f"SET schema = '{WHOLE}'")
 
     def _names(self, relation: str) -> list[str]:
         """The columns that a relation has in the present schema."""
-        return [str(row[0]) for row in self.engine.execute(f"DESCRIBE FROM {relation}").fetchall()]
+        found = self.counts.engine.execute(f"DESCRIBE FROM {relation}").fetchall()
+        return [str(row[0]) for row in found]
 
     def _texts(self, query: str) -> Sample:
-        with self._limited():
-            cursor = self.engine.execute(query)
+        with self.counts.limited():
+            cursor = self.counts.engine.execute(query)
             names = [str(column[0]) for column in cursor.description or ()]
             rows = cursor.fetchall()
         return tuple(dict(zip(names, row, strict=True)) for row in rows)
-
-    def _row(self, query: str) -> tuple[Any, ...]:
-        with self._limited():
-            return self.engine.execute(query).fetchone() or ()
-
-    @contextmanager
-    def _limited(self) -> Generator[None]:
-        """End a statement that takes too long, as an error of it."""
-        timer = threading.Timer(self.statement_seconds, self.engine.interrupt)
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
-
-    def _may_tell(self, check: Check) -> bool:
-        tables = (self.around.table, *self.around.others.values())
-        return not (check.protected and any(table.protected_columns for table in tables))
-
-    def _told(self, check: Check, error: duckdb.Error) -> str:
-        """An engine's error in words that hold no protected value."""
-        if isinstance(error, duckdb.InterruptException):
-            return f"it took longer than {self.statement_seconds:g} s"
-        if self._may_tell(check):
-            return first_line(error)
-        kind = type(error).__name__.removesuffix("Exception").lower()
-        return f"a {kind} error, whose words may hold protected values"

@@ -29,6 +29,7 @@ from pyiceberg.types import (
 
 from carbon_pipelines.catalog.quality import DIMENSIONS
 from carbon_pipelines.quality.history_table import HistoryTable, Row
+from carbon_pipelines.quality.increment import Sums
 from carbon_pipelines.quality.score import Score
 from carbon_pipelines.quality.scoring import ScoredTable
 
@@ -51,6 +52,7 @@ _SCORE_COLUMNS: Sequence[tuple[str, IcebergType, bool]] = (
     ("failed_critical", StringType(), True),
     ("reasons", StringType(), True),
     ("outcome", StringType(), True),
+    ("sums", StringType(), False),
 )
 _VIOLATION_COLUMNS: Sequence[tuple[str, IcebergType, bool]] = (
     ("score_id", StringType(), True),
@@ -108,6 +110,15 @@ def record_scores(catalog: Catalog, scored: Sequence[ScoredTable]) -> list[str]:
     return new
 
 
+def load_sums(catalog: Catalog, label: str, version: str) -> Sums | None:
+    """What the newest score of a table, against these expectations, left for the next one."""
+    scores = HistoryTable(catalog, (NAMESPACE, SCORE), _SCORE_COLUMNS)
+    newest = scores.newest(label, ("scored_at", "expectations_version", "sums"))
+    if newest is None or newest["expectations_version"] != version or newest["sums"] is None:
+        return None
+    return Sums.from_json(newest["sums"])
+
+
 def outcome_digest(score: Score) -> str:
     """What came of the expectations, without what changes from look to look, like an age."""
     told = [
@@ -157,6 +168,7 @@ def _score_row(scored: ScoredTable, score_id: str) -> Row:
         "failed_critical": ", ".join(score.failed_critical),
         "reasons": "\n".join([*score.unknown, *(loss.sentence() for loss in score.losses)]),
         "outcome": outcome_digest(score),
+        "sums": scored.sums.to_json() if scored.sums else None,
     }
 
 

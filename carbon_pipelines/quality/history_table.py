@@ -87,13 +87,21 @@ class HistoryTable:
             written = json.loads(summary.get(WRITTEN, "{}"))
             if label in written:
                 return written[label]
+        newest = self._newest(table, label, ("scored_at", "score_id"))
+        return newest["score_id"] if newest else None
+
+    def newest(self, label: str, columns: Sequence[str]) -> Row | None:
+        """Some columns, ``scored_at`` among them, of the newest row of ``label``."""
+        table = load_table(self._catalog, self._identifier)
+        return self._newest(table, label, columns) if table is not None else None
+
+    def _newest(self, table: Table, label: str, columns: Sequence[str]) -> Row | None:
         with lake_errors(self._label):
             scan = table.scan(
-                row_filter=_equals("table_name", label), selected_fields=("scored_at", "score_id")
+                row_filter=_equals("table_name", label), selected_fields=tuple(columns)
             )
             rows = scan.to_arrow().to_pylist()
-        newest = max(rows, key=lambda row: row["scored_at"], default=None)
-        return newest["score_id"] if newest else None
+        return max(rows, key=lambda row: row["scored_at"], default=None)
 
     @property
     def _label(self) -> str:

@@ -121,11 +121,17 @@ def pin_snapshot(
     return LakeSnapshot(sql, {name: kind for name, kind, *_ in described}, snapshot_id)
 
 
-def scan_sql(iceberg: Table, table: TableSpec, snapshot_id: int) -> str:
-    """The rows of one table snapshot as DuckDB reads them; of a history those that are the row."""
+def scan_sql(
+    iceberg: Table, table: TableSpec, snapshot_id: int, *, file_column: str | None = None
+) -> str:
+    """The rows of one table snapshot as DuckDB reads them; of a history those that are the row.
+
+    ``file_column`` is the name of a further column: the data file that each row is in.
+    """
     location = iceberg.metadata_location.removeprefix("file://").replace("'", "''")
     sql = f"iceberg_scan('{location}', snapshot_from_id => {snapshot_id}::UBIGINT)"
+    columns = f"*, filename AS {file_column}" if file_column else "*"
     if table.is_history:
-        added = ", ".join(HISTORY_COLUMNS)
-        sql = f"(SELECT * EXCLUDE ({added}) FROM {sql} WHERE {TO_LSN} IS NULL)"
-    return sql
+        columns = columns.replace("*", f"* EXCLUDE ({', '.join(HISTORY_COLUMNS)})", 1)
+        return f"(SELECT {columns} FROM {sql} WHERE {TO_LSN} IS NULL)"
+    return f"(SELECT {columns} FROM {sql})" if file_column else sql

@@ -6,19 +6,26 @@ What does not: either of the two (``scoring.py``, ``history.py``).
 
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from carbon_pipelines.catalog.database import DatabaseSpec
 from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.embedded.endpoints import LakeEndpoint
 from carbon_pipelines.lake.connection import open_catalog
-from carbon_pipelines.quality.history import record_score
+from carbon_pipelines.quality.history import load_sums, record_score
 from carbon_pipelines.quality.lake_scan import open_engine
-from carbon_pipelines.quality.scoring import Runner, ScoredTable, score_table
+from carbon_pipelines.quality.scoring import (
+    Runner,
+    ScoredTable,
+    expectations_version,
+    score_table,
+)
 
 ENGINE_BYTES = 300_000_000
 """What DuckDB holds while it scores; past it, it spills to disk."""
 ENGINE_THREADS = 2
+FULL_EVERY = timedelta(days=1)
+"""Everything is read again so often, whatever is known."""
 
 
 class LakeScores:
@@ -38,8 +45,12 @@ class LakeScores:
         now: datetime,
         runner: Runner = "pass",
         keep: bool = False,
+        full: bool = False,
     ) -> ScoredTable:
         """Score a table's newest snapshot; ``keep`` the score in the lake.
+
+        What the score kept before knows is not read again, unless that is older than
+        ``FULL_EVERY`` or ``full`` is asked for.
 
         Raises:
             TableNotCopiedError: There is nothing to score.
@@ -47,7 +58,14 @@ class LakeScores:
             LakeUnreadableError: DuckDB cannot read the snapshot.
             CommitConflictError: Others kept scores again and again (retryable).
         """
-        scored = score_table(self._catalog, self._engine, database, table, now=now, runner=runner)
+        sums = None
+        if not full and runner == "pass":
+            sums = load_sums(self._catalog, table.label, expectations_version(table))
+        if sums is not None and now - sums.full_at > FULL_EVERY:
+            sums = None
+        scored = score_table(
+            self._catalog, self._engine, database, table, now=now, runner=runner, sums=sums
+        )
         if keep:
             record_score(self._catalog, scored)
         return scored

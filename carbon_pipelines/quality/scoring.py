@@ -18,6 +18,7 @@ from typing import Literal
 
 import duckdb
 from pyiceberg.catalog import Catalog
+from pyiceberg.table import Table
 
 from carbon_pipelines.catalog.database import DatabaseSpec
 from carbon_pipelines.catalog.expectations import ExpectationSpec, References
@@ -26,13 +27,16 @@ from carbon_pipelines.errors import ExpectationsMisfitError, TableNotCopiedError
 from carbon_pipelines.lake.connection import load_table
 from carbon_pipelines.lake.state import CREATED, TableProgress, find_carrier, read_progress
 from carbon_pipelines.quality.checks import Surroundings, plan_check
-from carbon_pipelines.quality.custom_sql import custom_misfits
-from carbon_pipelines.quality.engine_pass import EnginePass, Relation, name_relations
+from carbon_pipelines.quality.custom_sql import custom_misfits, steady_labels
+from carbon_pipelines.quality.engine_counts import EngineCounts
+from carbon_pipelines.quality.engine_pass import EnginePass
 from carbon_pipelines.quality.fit import LakeColumns, misfits, reference_misfits
+from carbon_pipelines.quality.increment import Sums, load_increment
 from carbon_pipelines.quality.judging import unscorable
 from carbon_pipelines.quality.lake_scan import scan_sql
+from carbon_pipelines.quality.relations import Relation, name_relations
 from carbon_pipelines.quality.score import Score, judge_score
-from carbon_pipelines.quality.sql_text import DUCKDB
+from carbon_pipelines.quality.sql_text import DUCKDB, FILE_COLUMN
 
 SCORE_VERSION = "1"
 """Version of how outcomes become a score; a new one makes scores that are not compared."""
@@ -48,6 +52,7 @@ class ScoredTable:
     Attributes:
         version: Of the expectations and of how they are weighed: what was scored against.
         position: Up to which change of the source the snapshot goes.
+        sums: What the next score against the same expectations need not read again.
     """
 
     label: str
@@ -57,6 +62,7 @@ class ScoredTable:
     rows: int
     position: str
     score: Score
+    sums: Sums | None
     cpu_seconds: float
 
 
@@ -65,6 +71,7 @@ class _Pinned:
     """One table of the lake at one snapshot."""
 
     table: TableSpec
+    iceberg: Table
     columns: LakeColumns
     snapshot_id: int
     progress: TableProgress
@@ -91,6 +98,7 @@ def score_table(
     now: datetime,
     snapshot_id: int | None = None,
     runner: Runner = "pass",
+    sums: Sums | None = None,
 ) -> ScoredTable:
     """Score a table at ``snapshot_id``, or at the newest snapshot of ``main``.
 
@@ -102,6 +110,7 @@ def score_table(
         now: What the age of values is taken from, with a time zone.
         snapshot_id: A table snapshot.
         runner: Who counts the standard kinds; the score is the same.
+        sums: Of an earlier score against the same expectations: what they tell is not read again.
 
     Raises:
         TableNotCopiedError: There is nothing to score.
@@ -125,12 +134,20 @@ def score_table(
         now=now,
         dialect=DUCKDB,
     )
-    counts: Mapping[str, int] = {}
+    given: Mapping[str, int] = {}
     if runner == "great_expectations":
         from carbon_pipelines.quality.gx_run import run_great_expectations
 
-        counts = run_great_expectations(engine, around, written).counts
-    run = EnginePass(engine, around, pinned.snapshot_id, _notes(pinned, others), counts)
+        given = run_great_expectations(engine, around, written).counts
+    counts = EngineCounts(
+        engine,
+        around,
+        pinned.snapshot_id,
+        increment=load_increment(pinned.iceberg, pinned.snapshot_id, sums),
+        steady=steady_labels(engine, written, pinned.columns),
+        parents={name: other.snapshot_id for name, other in others.items()},
+    )
+    run = EnginePass(counts, _notes(pinned, others), given)
     found = run.run([plan_check(one, around) for one in written])
     told = {one.label: one for one in found}
     outcomes = [
@@ -145,6 +162,7 @@ def score_table(
         rows=run.rows,
         position=str(pinned.progress.position),
         score=judge_score(outcomes, table.quality),
+        sums=run.sums,
         cpu_seconds=_cpu_seconds() - began,
     )
 
@@ -162,12 +180,18 @@ def _pin(catalog: Catalog, table: TableSpec, snapshot_id: int | None = None) -> 
         return None
     schemas = iceberg.schemas()
     schema = schemas.get(snapshot.schema_id or 0, iceberg.schema())
+    number = snapshot.snapshot_id
     return _Pinned(
         table,
+        iceberg,
         LakeColumns.of(schema, table),
-        snapshot.snapshot_id,
+        number,
         read_progress(properties, table.label),
-        Relation(table, scan_sql(iceberg, table, snapshot.snapshot_id)),
+        Relation(
+            table,
+            scan_sql(iceberg, table, number),
+            scan_sql(iceberg, table, number, file_column=FILE_COLUMN),
+        ),
     )
 
 

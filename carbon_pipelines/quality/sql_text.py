@@ -17,6 +17,8 @@ class Dialect:
     matches: str
     text: str
     """A value as text, a hundred characters of it."""
+    file: str
+    """The column that has the data file of a row."""
 
     def nan(self, value: str) -> str:
         """Whether a float is NaN."""
@@ -31,17 +33,21 @@ class Dialect:
         return self.text.format(value)
 
 
+FILE_COLUMN = "carbon_file"
+"""What our relations in DuckDB call it."""
 DUCKDB = Dialect(
     "duckdb",
     is_nan="isnan({0})",
     matches="regexp_matches({0}, {1})",
     text="substr(CAST({0} AS VARCHAR), 1, 100)",
+    file=FILE_COLUMN,
 )
 TRINO = Dialect(
     "trino",
     is_nan="is_nan({0})",
     matches="regexp_like({0}, {1})",
     text="substr(CAST({0} AS VARCHAR), 1, 100)",
+    file='"$path"',
 )
 
 

@@ -13,7 +13,7 @@ from pyiceberg.types import (
     TimestamptzType,
 )
 
-from carbon_pipelines.quality.checks import Surroundings, pass_query, plan_check
+from carbon_pipelines.quality.checks import Surroundings, aggregate_query, pass_query, plan_check
 from carbon_pipelines.quality.fit import LakeColumns
 from carbon_pipelines.quality.sql_text import DUCKDB, TRINO, Dialect
 from carbon_pipelines_tests.quality.scoring import NOW, ScoredLake
@@ -62,11 +62,12 @@ def test_everything_that_single_rows_tell_is_counted_in_one_pass(tmp_path: Path)
     plan = around(tmp_path, DUCKDB)
     checks = [plan_check(one, plan) for one in plan.table.expectations[:6]]
 
-    assert pass_query([check for check in checks if check.counting is None], plan) == (
-        'SELECT count(*), count(*) FILTER (WHERE "tonnes" IS NULL), '
+    assert pass_query([check for check in checks if check.failing], plan, ["a'b"]) == (
+        'SELECT carbon_file, count(*) FILTER (WHERE "tonnes" IS NULL), '
         'count(*) FILTER (WHERE "odd ""name""" IS NULL), '
         'count(*) FILTER (WHERE ("tonnes" < 0 OR "tonnes" > 100.5)), '
-        'count(*) FILTER (WHERE (isnan("load") OR ("load" < 0))) FROM "reading"'
+        'count(*) FILTER (WHERE (isnan("load") OR ("load" < 0))) FROM "reading" '
+        "WHERE carbon_file IN ('a''b') GROUP BY carbon_file"
     )
 
 
@@ -87,8 +88,10 @@ def test_another_parser_reads_the_text_for_both_engines(tmp_path: Path, dialect:
     sqlglot = pytest.importorskip("sqlglot")
     plan = around(tmp_path, dialect)
     checks = [plan_check(one, plan) for one in plan.table.expectations]
-    texts = [pass_query([check for check in checks if check.counting is None], plan)]
+    texts = [pass_query([check for check in checks if check.failing], plan, ["a"])]
+    texts += [aggregate_query(check, plan) for check in checks if check.aggregates]
     texts += [check.counting for check in checks if check.counting]
+    texts += [check.recounting for check in checks if check.recounting]
     texts += [check.sampling for check in checks if check.sampling]
 
     for text in texts:
