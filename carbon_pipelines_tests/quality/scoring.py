@@ -25,6 +25,7 @@ from carbon_pipelines.lake.evolution import arrow_schema
 from carbon_pipelines.lake.partitions import PartitionedWriter, file_target
 from carbon_pipelines.lake.row_delta import FileChanges
 from carbon_pipelines.lake.table_creation import create_table
+from carbon_pipelines.lake.table_files import load_table_files
 from carbon_pipelines.quality.lake_scan import open_engine
 from carbon_pipelines.quality.scoring import ScoredTable, score_table
 from carbon_pipelines_tests.catalog.declarations import declare
@@ -88,8 +89,16 @@ class ScoredLake:
 
     def fill(self, rows: Sequence[Mapping[str, Any]], facilities: Sequence[int] = (1, 2)) -> Table:
         """Copy both tables."""
+        self.replace_facilities(facilities)
+        return self._copy("reading", READING, rows)
+
+    def replace_facilities(self, facilities: Sequence[int]) -> Table:
+        """Copy ``facility``, in place of the rows it has."""
         named = [{"facility_id": number, "name": f"Plant {number}"} for number in facilities]
-        self._copy("facility", FACILITY, named)
+        return self._copy("facility", FACILITY, named, anew=True)
+
+    def add(self, rows: Sequence[Mapping[str, Any]]) -> Table:
+        """Add rows to ``reading`` in a commit of their own."""
         return self._copy("reading", READING, rows)
 
     def score(self, **more: Any) -> ScoredTable:
@@ -98,7 +107,12 @@ class ScoredLake:
         return score_table(self.catalog, local_engine(), self.database, self.reading, **how)
 
     def _copy(
-        self, name: str, columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]
+        self,
+        name: str,
+        columns: Mapping[str, str],
+        rows: Sequence[Mapping[str, Any]],
+        *,
+        anew: bool = False,
     ) -> Table:
         spec = self.database.table(name)
         table = create_table(self.catalog, spec, relation(columns, spec.key))
@@ -109,9 +123,9 @@ class ScoredLake:
             typed = [pa.array([row[f.name] for row in rows]).cast(f.type) for f in schema]
             writer.write(pa.Table.from_arrays(typed, schema=schema))
             files = writer.close()
-        snapshot = table.current_snapshot()
-        manifests = snapshot.manifests(table.io) if snapshot else ()
-        changes = FileChanges(added_data=files, manifests=manifests)
+        before = load_table_files(table.current_snapshot(), table.io)
+        removed = before.data if anew else ()
+        changes = FileChanges(files, removed_data=removed, manifests=before.manifests)
         committed = commit_files(table, changes, START.to_properties())
         assert committed is not None
         return committed.table

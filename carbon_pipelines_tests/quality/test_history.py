@@ -10,7 +10,7 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
 from carbon_pipelines.quality import history, history_table
-from carbon_pipelines.quality.history import record_score, record_scores
+from carbon_pipelines.quality.history import load_sums, record_score, record_scores
 from carbon_pipelines.quality.scoring import ScoredTable
 from carbon_pipelines_tests.lake.local_lake import duckdb_rows, open_local
 from carbon_pipelines_tests.quality.scoring import NOW, ScoredLake, reading
@@ -92,6 +92,19 @@ def test_a_score_is_kept_once_until_something_of_it_changes(
     ids = [row[0] for row in kept(catalog, "score", "score_id")]
     assert len(set(ids)) == 3
     assert {row[0] for row in kept(catalog, "violation", "score_id")} == set(ids)
+
+
+def test_a_score_leaves_its_sums_for_the_next_one_against_the_same_expectations(
+    catalog: Catalog, scored: ScoredTable
+) -> None:
+    assert load_sums(catalog, scored.label, scored.version) is None
+    record_score(catalog, scored)
+
+    assert scored.sums is not None
+    assert scored.sums.counts["not_null(tonnes)"]
+    assert load_sums(catalog, scored.label, scored.version) == scored.sums
+    assert load_sums(catalog, scored.label, "other") is None
+    assert load_sums(catalog, "market/other", scored.version) is None
 
 
 def test_other_expectations_make_another_score(catalog: Catalog, scored: ScoredTable) -> None:

@@ -26,7 +26,7 @@ from carbon_pipelines.quality.increment import Increment, Sums, load_increment
 from carbon_pipelines.quality.scoring import ScoredTable, score_table
 from carbon_pipelines_tests.lake.local_lake import LocalLake
 from carbon_pipelines_tests.maintenance.compacting import compact
-from carbon_pipelines_tests.quality.scoring import NOW, local_engine
+from carbon_pipelines_tests.quality.scoring import NOW, ScoredLake, local_engine, reading
 
 COLUMNS = {
     "id": "int8",
@@ -139,6 +139,26 @@ def test_only_files_that_came_or_lost_failing_rows_are_read(tmp_path: Path) -> N
     assert after == score(lake).sums
     assert after.counts["between(price)"] == {}
     assert increment(lake, after) == Increment((), (), after)
+
+
+def test_references_are_looked_up_again_for_rows_that_came_or_if_their_table_changed(
+    tmp_path: Path,
+) -> None:
+    lake = ScoredLake(tmp_path, "  - {kind: references, columns: [facility_id], table: facility}\n")
+    lake.fill([reading(number) for number in range(10)])
+    first = lake.score().sums
+    lake.add([reading(20), reading(21, facility_id=7)])
+
+    came = lake.score(sums=first)
+    assert [one.unexpected_rows for one in came.score.outcomes] == [1]
+    assert came.score == lake.score().score
+    assert came.sums is not None
+    assert not came.sums.holding
+
+    lake.replace_facilities([1])
+    gone = lake.score(sums=first)
+    assert [one.unexpected_rows for one in gone.score.outcomes] == [6]
+    assert gone.score == lake.score().score
 
 
 def test_what_depends_on_the_time_is_always_counted_in_full(tmp_path: Path) -> None:

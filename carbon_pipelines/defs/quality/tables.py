@@ -78,16 +78,16 @@ def score_metadata(found: "ScoredTable") -> dict[str, Any]:
         **{f"carbon/{one.dimension}": one.score for one in score.dimensions},
     }
     return {
+        "carbon/because": score.verdict(),
+        "carbon/scorecard": dg.MetadataValue.md(scorecard(found)),
         **{name: round(value, 1) for name, value in numbers.items() if value is not None},
         "carbon/threshold": score.threshold,
         "carbon/unknown_expectations": len(score.unknown),
         "carbon/failed_expectations": sum(one.status == "failed" for one in score.outcomes),
         "carbon/expectations_version": found.version,
-        "carbon/snapshot_id": found.snapshot_id,
+        "carbon/snapshot_id": str(found.snapshot_id),  # no number to plot
         "carbon/position": found.position,
         "carbon/cpu_seconds": round(found.cpu_seconds, 2),
-        "carbon/because": score.verdict(),
-        "carbon/scorecard": dg.MetadataValue.md(scorecard(found)),
         "dagster/row_count": found.rows,
     }
 
@@ -100,7 +100,7 @@ def gate(found: "ScoredTable", table: TableSpec) -> dg.AssetCheckResult:
         passed=found.score.passes,
         severity=dg.AssetCheckSeverity.ERROR,
         description=found.score.verdict(),
-        metadata={"carbon/snapshot_id": found.snapshot_id},
+        metadata={"carbon/snapshot_id": str(found.snapshot_id)},
     )
 
 
