@@ -71,6 +71,7 @@ def open_engine(
             for package in (duckdb_extension_avro, duckdb_extension_iceberg):
                 engine.load_extension(_extension_file(package))
             engine.execute("SET TimeZone = 'UTC'")
+            engine.execute("SET enable_progress_bar = false")  # output is the command's
             if lake is not None:
                 engine.register_filesystem(_ObjectStore(_object_store(lake)))
             yield engine

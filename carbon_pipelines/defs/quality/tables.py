@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+from pydantic import Field
 
 from carbon_pipelines.catalog.database import DatabaseSpec
 from carbon_pipelines.catalog.load import Catalog
@@ -25,6 +26,14 @@ if TYPE_CHECKING:
     from carbon_pipelines.quality.scoring import ScoredTable
 
 PASSES = "passes"
+
+
+class QualityConfig(dg.Config):
+    """How much is read."""
+
+    full: bool = Field(
+        default=False, description="Read everything, whatever the last kept score knows."
+    )
 
 
 def table_quality(table: TableSpec, database: DatabaseSpec) -> dg.AssetsDefinition:
@@ -50,13 +59,15 @@ def table_quality(table: TableSpec, database: DatabaseSpec) -> dg.AssetsDefiniti
         ],
     )
     def scored(
-        context: dg.AssetExecutionContext, endpoints: EndpointsResource
+        context: dg.AssetExecutionContext, config: QualityConfig, endpoints: EndpointsResource
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         from carbon_pipelines.quality.lake_scores import open_scores
 
         with as_failure(), open_scores(endpoints.resolve().lake) as scores:
             try:
-                found = scores.score(database, table, now=datetime.now(UTC), keep=True)
+                found = scores.score(
+                    database, table, now=datetime.now(UTC), keep=True, full=config.full
+                )
             except CarbonPipelinesError as error:
                 if not error.retryable:
                     yield unscored(table, error)
