@@ -94,6 +94,7 @@ def changes(chance: Random, ids: list[int]) -> Iterator[dict[str, Any]]:
         yield {"op": "c", "after": row(ids[-1], chance, damage=damage)}
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("seed", range(20 if os.environ.get("CARBON_NIGHTLY") == "1" else 2))
 def test_reading_what_changed_tells_what_reading_everything_does(tmp_path: Path, seed: int) -> None:
     chance = Random(seed)
@@ -159,6 +160,23 @@ def test_references_are_looked_up_again_for_rows_that_came_or_if_their_table_cha
     gone = lake.score(sums=first)
     assert [one.unexpected_rows for one in gone.score.outcomes] == [6]
     assert gone.score == lake.score().score
+
+
+def test_of_a_history_the_rows_that_are_count_and_no_older_version(tmp_path: Path) -> None:
+    chance = Random(1)
+    lake = LocalLake(tmp_path, COLUMNS, ["id"], mode="history", expectations=EXPECTATIONS[:5])
+    lake.load([])
+    bad = [{**row(number, chance, damage=0), "price": "-1.00"} for number in (1, 2, 3)]
+    lake.merge([{"op": "c", "after": one} for one in bad])
+    first = score(lake)
+    assert (first.rows, first.score.outcomes[1].unexpected_rows) == (3, 3)
+
+    good = [row(number, chance, damage=0) for number in (1, 2)]
+    lake.merge([{"op": "u", "after": one} for one in good])
+
+    mended = score(lake, first.sums)
+    assert (mended.rows, mended.score.outcomes[1].unexpected_rows) == (3, 1)
+    assert mended.score == score(lake).score
 
 
 def test_what_depends_on_the_time_is_always_counted_in_full(tmp_path: Path) -> None:
