@@ -41,6 +41,9 @@ def quality(
     """
     catalog, endpoints = surroundings.catalog(), surroundings.endpoints()
     chosen = chosen_tables(catalog, patterns)
+    from carbon_pipelines.maintenance.thinning import thin_table
+    from carbon_pipelines.quality.history import KEPT_SNAPSHOTS
+    from carbon_pipelines.quality.history import TABLES as KEPT_IN
     from carbon_pipelines.quality.lake_scores import open_scores
     from carbon_pipelines.quality.scorecard import score_facts, scorecard
 
@@ -54,4 +57,6 @@ def quality(
             return found.score.passes
 
         failed = each(chosen, scored)
+        for identifier in KEPT_IN if keep else ():
+            thin_table(scores.catalog, identifier, KEPT_SNAPSHOTS, datetime.now(UTC))
     end(failed)

@@ -36,6 +36,10 @@ from carbon_pipelines.quality.scoring import ScoredTable
 NAMESPACE = "quality"
 SCORE = "score"
 VIOLATION = "violation"
+TABLES = ((NAMESPACE, SCORE), (NAMESPACE, VIOLATION))
+"""Both, for their upkeep."""
+KEPT_SNAPSHOTS = 100
+"""So many of their snapshots stay: each kept score makes one, and rows tell the past."""
 
 _SCORE_COLUMNS: Sequence[tuple[str, IcebergType, bool]] = (
     ("score_id", StringType(), True),

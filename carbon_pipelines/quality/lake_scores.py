@@ -32,7 +32,7 @@ class LakeScores:
     """Scores tables of one lake; made by ``open_scores``."""
 
     def __init__(self, lake: LakeEndpoint, stack: ExitStack) -> None:
-        self._catalog = stack.enter_context(open_catalog(lake))
+        self.catalog = stack.enter_context(open_catalog(lake))
         self._engine = stack.enter_context(
             open_engine(lake, memory_bytes=ENGINE_BYTES, threads=ENGINE_THREADS)
         )
@@ -60,14 +60,14 @@ class LakeScores:
         """
         sums = None
         if not full and runner == "pass":
-            sums = load_sums(self._catalog, table.label, expectations_version(table))
+            sums = load_sums(self.catalog, table.label, expectations_version(table))
         if sums is not None and now - sums.full_at > FULL_EVERY:
             sums = None
         scored = score_table(
-            self._catalog, self._engine, database, table, now=now, runner=runner, sums=sums
+            self.catalog, self._engine, database, table, now=now, runner=runner, sums=sums
         )
         if keep:
-            record_score(self._catalog, scored)
+            record_score(self.catalog, scored)
         return scored
 
 

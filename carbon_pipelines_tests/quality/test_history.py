@@ -1,7 +1,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,9 @@ import pytest
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
+from carbon_pipelines.maintenance.thinning import thin_table
 from carbon_pipelines.quality import history, history_table
-from carbon_pipelines.quality.history import load_sums, record_score, record_scores
+from carbon_pipelines.quality.history import TABLES, load_sums, record_score, record_scores
 from carbon_pipelines.quality.scoring import ScoredTable
 from carbon_pipelines_tests.lake.local_lake import duckdb_rows, open_local
 from carbon_pipelines_tests.quality.scoring import NOW, ScoredLake, reading
@@ -186,8 +187,9 @@ def test_the_last_score_is_found_when_no_snapshot_tells_of_it(
     for number in range(3):
         record_score(catalog, replace(scored, label=f"market/t{number}"))
     current = table(catalog, "score")
-    old = [one.snapshot_id for one in current.metadata.snapshots[:-1]]
-    current.maintenance.expire_snapshots().by_ids(old).commit()
+    spared = timedelta(0)
+    thin_table(catalog, TABLES[0], 1, datetime.now(UTC) + timedelta(days=1), spared=spared)
+    assert len(current.refresh().metadata.snapshots) == 1
 
     assert not record_score(catalog, scored)
     assert len(kept(catalog, "score")) == 4

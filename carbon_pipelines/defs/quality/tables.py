@@ -61,20 +61,23 @@ def table_quality(table: TableSpec, database: DatabaseSpec) -> dg.AssetsDefiniti
     def scored(
         context: dg.AssetExecutionContext, config: QualityConfig, endpoints: EndpointsResource
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+        from carbon_pipelines.maintenance.thinning import thin_table
+        from carbon_pipelines.quality.history import KEPT_SNAPSHOTS, TABLES
         from carbon_pipelines.quality.lake_scores import open_scores
 
+        now = datetime.now(UTC)
         with as_failure(), open_scores(endpoints.resolve().lake) as scores:
             try:
-                found = scores.score(
-                    database, table, now=datetime.now(UTC), keep=True, full=config.full
-                )
+                found = scores.score(database, table, now=now, keep=True, full=config.full)
             except CarbonPipelinesError as error:
                 if not error.retryable:
                     yield unscored(table, error)
                 raise
-        context.log.info("%s: %s", table.label, found.score.verdict())
-        checks = [gate(found, table)]
-        yield dg.MaterializeResult(metadata=score_metadata(found), check_results=checks)
+            context.log.info("%s: %s", table.label, found.score.verdict())
+            checks = [gate(found, table)]
+            yield dg.MaterializeResult(metadata=score_metadata(found), check_results=checks)
+            for identifier in TABLES:
+                thin_table(scores.catalog, identifier, KEPT_SNAPSHOTS, now)
 
     return scored
 
