@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from pydantic import Field
 
 from carbon_pipelines.catalog.database import DatabaseSpec
 from carbon_pipelines.catalog.load import Catalog
@@ -26,14 +25,6 @@ if TYPE_CHECKING:
     from carbon_pipelines.quality.scoring import ScoredTable
 
 PASSES = "passes"
-
-
-class QualityConfig(dg.Config):
-    """How much is read."""
-
-    full: bool = Field(
-        default=False, description="Read everything, whatever the last kept score knows."
-    )
 
 
 def table_quality(table: TableSpec, database: DatabaseSpec) -> dg.AssetsDefinition:
@@ -59,7 +50,7 @@ def table_quality(table: TableSpec, database: DatabaseSpec) -> dg.AssetsDefiniti
         ],
     )
     def scored(
-        context: dg.AssetExecutionContext, config: QualityConfig, endpoints: EndpointsResource
+        context: dg.AssetExecutionContext, endpoints: EndpointsResource
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         from carbon_pipelines.maintenance.thinning import thin_table
         from carbon_pipelines.quality.history import KEPT_SNAPSHOTS, TABLES
@@ -68,7 +59,7 @@ def table_quality(table: TableSpec, database: DatabaseSpec) -> dg.AssetsDefiniti
         now = datetime.now(UTC)
         with as_failure(), open_scores(endpoints.resolve().lake) as scores:
             try:
-                found = scores.score(database, table, now=now, keep=True, full=config.full)
+                found = scores.score(database, table, now=now, keep=True)
             except CarbonPipelinesError as error:
                 if not error.retryable:
                     yield unscored(table, error)
@@ -131,11 +122,12 @@ def unscored(table: TableSpec, error: CarbonPipelinesError) -> dg.AssetCheckResu
 
 
 def quality_tables(catalog: Catalog) -> dg.Definitions:
-    """One asset per declared table."""
+    """One asset per table of which something is expected; of the others nothing can be known."""
     return dg.Definitions(
         assets=[
             table_quality(table, database)
             for database in catalog.databases
             for table in database.tables
+            if table.expectations
         ]
     )
