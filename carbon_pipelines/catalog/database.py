@@ -11,11 +11,23 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, model_validator
 
 from carbon_pipelines.catalog.debezium import DebeziumSpec
-from carbon_pipelines.catalog.table import Declared, TableSpec, Team, Word, mistake
+from carbon_pipelines.catalog.table import TableSpec
+from carbon_pipelines.catalog.values import Declared, Team, Word, mistake
 from carbon_pipelines.errors import UnknownTableError
 
 # PostgreSQL cuts names at 63 bytes, and "carbon_<name>_keyless" has to fit.
 LONGEST_NAME = 48
+
+
+RESERVED_DATABASES = frozenset({"quality"})
+"""Iceberg namespaces of our own tables."""
+
+
+def _free(value: str) -> str:
+    if value in RESERVED_DATABASES:
+        reason = f'"{value}" is the name of a namespace of our own in the lake; call it otherwise'
+        raise mistake(reason)
+    return value
 
 
 def _short(value: str) -> str:
@@ -35,7 +47,7 @@ class DatabaseSpec(Declared):
     without asking.
     """
 
-    name: Annotated[Word, AfterValidator(_short)]
+    name: Annotated[Word, AfterValidator(_short), AfterValidator(_free)]
     owner: Team
     capture: Literal["native", "debezium"] = "native"
     debezium: DebeziumSpec | None = None

@@ -1,8 +1,8 @@
 """Reading all declarations of a directory, and finding tables in them.
 
-What belongs here: which file declares what, the rules between files, and turning pydantic's
-findings into sentences with a file and a line. What does not: where the directory is (the caller
-asks ``embedded.endpoints.catalog_directory``), and the rules within one table (``table.py``).
+What belongs here: which file declares what, and the rules between files. What does not: where the
+directory is (the caller asks ``embedded.endpoints.catalog_directory``), the sentences for what
+pydantic finds (``findings.py``), and the rules within one table (``table.py``).
 
     <directory>/<database>/_database.yaml
     <directory>/<database>/<logical name>.yaml
@@ -15,47 +15,21 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import ValidationError
 
 from carbon_pipelines.catalog.database import DatabaseSpec
 from carbon_pipelines.catalog.debezium import DebeziumSpec
 from carbon_pipelines.catalog.document import Document, load_document
-from carbon_pipelines.catalog.table import (
-    WORD,
-    ColumnSpec,
-    DeadLettersSpec,
-    Declared,
-    PartitionField,
-    SortField,
-    TableSpec,
-    default_name,
-)
+from carbon_pipelines.catalog.findings import Problem, as_problem, unknown_field
+from carbon_pipelines.catalog.quality import Place
+from carbon_pipelines.catalog.table import TableSpec, default_name
+from carbon_pipelines.catalog.values import WORD, Declared
 from carbon_pipelines.errors import DeclarationError, UnknownTableError
 
 PACKAGED = Path(__file__).parent / "tables"
 DATABASE_FILE = "_database.yaml"
 
 Model = TypeVar("Model", bound=Declared)
-Problem = tuple[Path, int, str]
-_PARTS: Mapping[str, type[BaseModel]] = {
-    "columns": ColumnSpec,
-    "dead_letters": DeadLettersSpec,
-    "debezium": DebeziumSpec,
-    "partitioning": PartitionField,
-    "sort_order": SortField,
-}
-_SENTENCES: Mapping[str, str] = {  # by pydantic's kind of error
-    "mistake": "{reason}",
-    "literal_error": "must be {expected}",
-    "greater_than_equal": "must be 1m or longer",
-    "string_too_short": "must not be empty",
-    "string_type": "must be text",
-    "tuple_type": "must be a list, like [a, b]",
-    "dict_type": "must hold fields",
-    "model_type": "must hold fields",
-    "mapping_type": "must hold one entry per column",
-}
 # told by the directory, never written in a file
 _FROM_PLACE = frozenset({"database", "debezium", "tables"})
 
@@ -163,6 +137,7 @@ def load_database(directory: Path) -> DatabaseSpec:
         except DeclarationError as error:
             problems.extend(error.problems)
     problems.extend(_declared_twice(tables))
+    problems.extend(_tables_unknown(tables))
     if problems or database is None:
         raise DeclarationError(problems)
     return database.model_copy(update={"tables": tuple(table for _, table in tables)})
@@ -204,7 +179,39 @@ def declared_table(
         )
         line = document.line(("name",) if "name" in document.fields else ("source_table",))
         raise DeclarationError([(path, line, reason)])
-    return table
+    return _with_places(table, document)
+
+
+def _with_places(table: TableSpec, document: Document) -> TableSpec:
+    """The declaration whose expectations know their lines, to name them when a table is scored."""
+    placed = tuple(
+        expectation.written_at(
+            Place(
+                document.path,
+                document.line(("expectations", index)),
+                {
+                    name: document.line(("expectations", index, name))
+                    for name in document.fields["expectations"][index]
+                },
+            )
+        )
+        for index, expectation in enumerate(table.expectations)
+    )
+    return table.model_copy(update={"expectations": placed}) if placed else table
+
+
+def _tables_unknown(tables: Sequence[tuple[Document, TableSpec]]) -> Iterator[Problem]:
+    """Expectations that name another table of the database, which is not declared."""
+    known = sorted(table.name for _, table in tables)
+    for document, table in tables:
+        for expectation in table.expectations:
+            for field, name in expectation.names_tables:
+                if name not in known:
+                    line = expectation.place.line_of(field)
+                    close = get_close_matches(name, known, n=1)
+                    hint = f'; did you mean "{close[0]}"?' if close else ""
+                    reason = f'{expectation.label}: no table "{name}" is declared here{hint}'
+                    yield document.path, line, reason
 
 
 def _declared_twice(tables: Sequence[tuple[Document, TableSpec]]) -> Iterator[Problem]:
@@ -225,45 +232,15 @@ def _declared(
     known = sorted(set(model.model_fields) - hidden)
     written_elsewhere = [name for name in document.fields if name in hidden]
     problems: list[Problem] = [
-        (document.path, document.line((name,)), _unknown(name, known)) for name in written_elsewhere
+        (document.path, document.line((name,)), unknown_field(name, known))
+        for name in written_elsewhere
     ]
     fields = {name: value for name, value in document.fields.items() if name not in hidden}
     try:
         declared = model.model_validate({**told, **fields})
     except ValidationError as error:
-        problems.extend(_problem(document, known, detail) for detail in error.errors())
+        problems.extend(as_problem(document, known, detail) for detail in error.errors())
         raise DeclarationError(sorted(problems, key=lambda found: found[1])) from error
     if problems:
         raise DeclarationError(problems)
     return declared
-
-
-def _problem(document: Document, known: Sequence[str], detail: ErrorDetails) -> Problem:
-    """One finding of pydantic as a sentence at a line."""
-    loc = tuple(part for part in detail["loc"] if part != "[key]")
-    context: Mapping[str, Any] = detail.get("ctx", {})
-    if detail["type"] == "mistake" and context["at"]:
-        loc += context["at"]
-        return document.path, document.line(loc), f"{_spelled(loc)}: {context['reason']}"
-    if detail["type"] == "extra_forbidden":
-        *around, name = loc
-        part = _PARTS.get(str(around[0])) if around else None
-        fields = sorted(part.model_fields) if part else known
-        return document.path, document.line(loc), _unknown(str(name), fields)
-    if detail["type"] == "missing":
-        reason = f'"{_spelled(loc)}" is missing; every declaration of this kind has it'
-        return document.path, document.line(loc), reason
-    known_kind = _SENTENCES.get(detail["type"])
-    sentence = known_kind.format(**context) if known_kind else detail["msg"]
-    got = f', not "{detail["input"]}"' if isinstance(detail["input"], str) else ""
-    return document.path, document.line(loc), f"{_spelled(loc)}: {sentence}{got}"
-
-
-def _unknown(name: str, known: Sequence[str]) -> str:
-    close = get_close_matches(name, known, n=1)
-    hint = f'did you mean "{close[0]}"?' if close else f"the fields are {', '.join(known)}"
-    return f'"{name}" is not a field; {hint}'
-
-
-def _spelled(loc: Sequence[str | int]) -> str:
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")

@@ -115,7 +115,7 @@ def plan_declaration(
     of_database = path.parent / DATABASE_FILE
     files = [(path, text)]
     if not of_database.exists():
-        files.insert(0, (of_database, f"owner: {_scalar(promise.owner)}\n"))
+        files.insert(0, (of_database, f"owner: {scalar(promise.owner)}\n"))
     return DeclarationPlan(tuple(files))
 
 
@@ -154,21 +154,21 @@ def propose_decimal(digits: NumericDigits) -> str | None:
 def _lines(table: TableFacts, promise: Promise) -> Iterator[str]:
     """The text of a table's file."""
     if promise.name is not None:
-        yield f"name: {_scalar(promise.name)}"
-    yield f"source_schema: {_scalar(table.schema)}"
-    yield f"source_table: {_scalar(table.name)}"
+        yield f"name: {scalar(promise.name)}"
+    yield f"source_schema: {scalar(table.schema)}"
+    yield f"source_table: {scalar(table.name)}"
     if table.key:
-        yield f"key: [{', '.join(_scalar(name) for name in table.key)}]"
+        yield f"key: [{', '.join(scalar(name) for name in table.key)}]"
     else:
         yield "# PostgreSQL names no key for it, so only its inserts and truncates are seen."
         yield "# To mirror it instead, add a primary key there and declare it here: key: [...];"
         yield "# or ALTER TABLE ... REPLICA IDENTITY FULL there, and declare identity: full here."
         yield "mode: append"
-    yield f"owner: {_scalar(promise.owner)}"
-    yield f"freshness: {_scalar(promise.freshness)}"
+    yield f"owner: {scalar(promise.owner)}"
+    yield f"freshness: {scalar(promise.freshness)}"
     comment = " ".join(table.comment.split())
     description = comment or f"{table.schema}.{table.name} as its application writes it."
-    yield f"description: {_scalar(description)}"
+    yield f"description: {scalar(description)}"
     yield ""
     yield "# Every column is captured; one is listed below only to say more about it:"
     yield "#   classification: public | internal | confidential | restricted"
@@ -176,7 +176,7 @@ def _lines(table: TableFacts, promise: Promise) -> Iterator[str]:
     yield '#   type: "decimal(18,4)"       for a numeric without precision; else it is a string'
     yield "# Columns in the source today:"
     for column in table.columns:
-        yield f"#   {_printable(column.name)}: {_printable(column.type)}{_hint(column)}"
+        yield f"#   {printable(column.name)}: {printable(column.type)}{_hint(column)}"
     typed = [
         (column.name, propose_decimal(column.digits)) for column in table.columns if column.digits
     ]
@@ -184,7 +184,7 @@ def _lines(table: TableFacts, promise: Promise) -> Iterator[str]:
     if decimals:
         yield "columns:"
     for name, decimal in decimals:
-        yield f"  {_scalar(name)}:"
+        yield f"  {scalar(name)}:"
         yield f'    type: "{decimal}"'
 
 
@@ -207,7 +207,7 @@ def _digits_hint(digits: NumericDigits) -> str:
     return f"{seen}{digits.after} after"
 
 
-def _scalar(text: str) -> str:
+def scalar(text: str) -> str:
     """One YAML scalar: plain where no reader could misread it, else in double quotes."""
     return text if _PLAIN.fullmatch(text) else _quoted(text)
 
@@ -221,6 +221,6 @@ def _quoted(text: str) -> str:
     return f'"{escaped}"'
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """A name inside a comment, which ends at the first line break."""
     return text if text.isprintable() else _quoted(text)

@@ -7,6 +7,8 @@ What does not: the fields and the values that each may take (``table.py``).
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+from carbon_pipelines.catalog.expectation_rules import expectation_contradictions
+
 if TYPE_CHECKING:
     from carbon_pipelines.catalog.table import TableSpec
 
@@ -60,6 +62,8 @@ def contradictions(table: "TableSpec") -> Iterator[Contradiction]:
         if column.protect == "drop" and column.type is not None:
             reason = f'column "{name}" is dropped, so its type is never used; remove one of the two'
             yield Contradiction(("columns", name, "type"), reason)
+    for at, reason in expectation_contradictions(table):
+        yield Contradiction(at, reason)
 
 
 def _key_contradictions(table: "TableSpec") -> Iterator[Contradiction]:

@@ -10,47 +10,31 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    model_validator,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator, Field, model_validator
 
 from carbon_pipelines.catalog.debezium import DebeziumSpec
+from carbon_pipelines.catalog.expectations import Expectation
+from carbon_pipelines.catalog.quality import QualitySpec
 from carbon_pipelines.catalog.rules import contradictions
+from carbon_pipelines.catalog.values import (
+    WORD,
+    Declared,
+    Name,
+    Team,
+    Text,
+    Word,
+    duration,
+    mistake,
+)
 
-WORD = re.compile(r"[a-z][a-z0-9_]*")
 MOST_DEAD_LETTERS = 1_000
 """Dead letters that one table may have: each of its snapshots names them all."""
 
-_DURATION = re.compile(r"([1-9][0-9]*)(m|h|d)")
-_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 _TRANSFORM = re.compile(r"identity|year|month|day|hour|(bucket|truncate)\[[1-9][0-9]*\]")
 _DECIMAL = re.compile(r"decimal\(([0-9]{1,2}), ?([0-9]{1,2})\)")
 _LARGEST_PRECISION = 38  # Iceberg specification, primitive types
 TEXT_TYPE = "string"
 """The declared type of a column that the lake keeps as PostgreSQL's own text."""
-
-
-def mistake(reason: str, at: tuple[str | int, ...] = ()) -> PydanticCustomError:
-    """What a validator raises: a sentence, and the path of the field to change if not this one."""
-    kind = "mistake"
-    return PydanticCustomError(kind, "{reason}", {"reason": reason, "at": at})
-
-
-def _duration(value: object) -> object:
-    """Turn ``15m``, ``1h`` or ``2d`` into a timedelta; a timedelta passes."""
-    if isinstance(value, timedelta):
-        return value
-    found = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    if found is None:
-        reason = "must be a whole number of minutes, hours or days, like 15m, 1h or 2d"
-        raise mistake(reason)
-    return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 
 def _count(value: object) -> object:
@@ -92,34 +76,6 @@ def _dead_letters(value: object) -> object:
         return value
     reason = f"must be a whole number from 0 to {MOST_DEAD_LETTERS}"
     raise mistake(reason)
-
-
-def _team(value: object) -> object:
-    """Accept only ``team:<name>``, which Dagster shows as the owner."""
-    if isinstance(value, str) and re.fullmatch(r"team:[A-Za-z0-9][A-Za-z0-9_.-]*", value):
-        return value
-    reason = "must name a team, like team:market-data"
-    raise mistake(reason)
-
-
-def _word(value: object) -> object:
-    """Accept only names that work in every engine without quotes."""
-    if isinstance(value, str) and WORD.fullmatch(value):
-        return value
-    reason = "must start with a letter a-z and hold only a-z, 0-9 and _, like price_tick"
-    raise mistake(reason)
-
-
-Word = Annotated[str, BeforeValidator(_word)]
-Team = Annotated[str, BeforeValidator(_team)]
-Name = Annotated[str, StringConstraints(min_length=1)]
-Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-
-
-class Declared(BaseModel):
-    """Base of every declaration: a field it does not know is an error, and no value changes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ColumnSpec(Declared):
@@ -164,7 +120,8 @@ class TableSpec(Declared):
     holds each row as many times as the source does. ``mode: history`` keeps every version of a row
     and since when until when it was the row. ``freshness`` is the age a reader may count on.
     ``on_rewrite`` says what answers a DDL that has no effect in place: a copy anew, at most
-    ``recopies_per_hour`` times, or somebody's decision.
+    ``recopies_per_hour`` times, or somebody's decision. ``expectations`` say what its rows promise
+    beyond being the source's, and ``quality`` how they make one score.
     """
 
     database: Word
@@ -177,12 +134,14 @@ class TableSpec(Declared):
     partitioning: tuple[PartitionField, ...] = ()
     sort_order: tuple[SortField, ...] = ()
     owner: Team
-    freshness: Annotated[timedelta, BeforeValidator(_duration), Field(ge=timedelta(minutes=1))]
+    freshness: Annotated[timedelta, BeforeValidator(duration), Field(ge=timedelta(minutes=1))]
     description: Text
     on_rewrite: Literal["recopy", "park"] = "recopy"
     recopies_per_hour: Annotated[int, BeforeValidator(_count)] = 3
     columns: Mapping[Name, ColumnSpec] = Field(default_factory=dict[str, ColumnSpec])
     dead_letters: DeadLettersSpec = DeadLettersSpec()
+    expectations: tuple[Expectation, ...] = ()
+    quality: QualitySpec = QualitySpec()
     debezium: DebeziumSpec | None = None
     """How the connector that captures the table writes values, told by its database."""
 
@@ -215,6 +174,15 @@ class TableSpec(Declared):
         """The lake's type of a column as declared: ``string``, ``decimal(p,s)`` or none."""
         spec = self.columns.get(column)
         return spec.type if spec else None
+
+    @property
+    def protected_columns(self) -> frozenset[str]:
+        """Columns whose values are never shown outside of the table: confidential or stricter."""
+        return frozenset(
+            name
+            for name, column in self.columns.items()
+            if column.classification in {"confidential", "restricted"}
+        )
 
     @property
     def text_columns(self) -> frozenset[str]:

@@ -12,7 +12,10 @@ import psycopg
 from psycopg import sql
 
 from carbon_pipelines.catalog.propose import ColumnFacts, NumericDigits, TableFacts
+from carbon_pipelines.catalog.propose_expectations import ForeignKey, Promised
+from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.source.connection import session
+from carbon_pipelines.source.constraints import load_constraints, load_ranges
 from carbon_pipelines.source.relation import SourceColumn, SourceRelation, load_relation
 
 _PART = r'"((?:[^"]|"")+)"|([^".]+)'
@@ -57,6 +60,34 @@ def load_facts(dsn: str, schema: str, name: str, report: Callable[[str], object]
         for c in relation.columns
     )
     return TableFacts(schema, name, comment, columns)
+
+
+def load_promised(dsn: str, table: TableSpec) -> tuple[tuple[str, ...], Promised]:
+    """The columns that reach the lake, and what the source promises about them; one pass.
+
+    Raises:
+        SourceError: The source does not answer, refuses us or has no such table.
+    """
+    with session(dsn) as connection:
+        relation = load_relation(connection, table.source_schema, table.source_table)
+        kept = [column for column in relation.columns if column.name not in table.dropped_columns]
+        constraints = load_constraints(connection, relation)
+        ranges = load_ranges(connection, relation, kept)
+    of_kind = {
+        kind: [one for one in constraints if one.kind == kind]
+        for kind in ("unique", "foreign key", "check")
+    }
+    return tuple(column.name for column in kept), Promised(
+        not_null=tuple(column.name for column in kept if not column.nullable),
+        labels={c.name: tuple(label for _, label in c.type.labels) for c in kept if c.type.labels},
+        unique=tuple(one.columns for one in of_kind["unique"]),
+        foreign_keys=tuple(
+            ForeignKey(one.columns, (one.to_schema, one.to_table), one.to_columns)
+            for one in of_kind["foreign key"]
+        ),
+        checks=tuple((one.name, one.condition) for one in of_kind["check"]),
+        ranges=tuple((one.column, one.least, one.greatest) for one in ranges),
+    )
 
 
 def is_unbounded(column: SourceColumn) -> bool:

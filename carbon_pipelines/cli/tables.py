@@ -66,3 +66,33 @@ def add_table(
     apply_declaration(plan)
     label = f"{database}/{plan.files[-1][0].stem}"
     click.echo(f'Written. Edit what you promise, then run "carbon sync {label}".')
+
+
+@tables.command("expect")
+@click.argument("table")
+@click.option("--write", is_flag=True, help="Write it into the declaration.")
+def expect(table: str, *, write: bool) -> None:
+    """Propose expectations for TABLE (<database>/<table>) from its source's own constraints.
+
+    Not null, unique and foreign keys, enum labels and the checks that every engine reads alike.
+    Ranges of numbers are looked at once and shown as comments: they are no promise. Without --write
+    nothing is written; a declaration that has expectations is never changed.
+    """
+    from carbon_pipelines.catalog.propose_expectations import apply_proposal, propose_expectations
+    from carbon_pipelines.cli.introspection import load_promised
+
+    declared = surroundings.table(table)
+    database = surroundings.catalog().database(declared.database)
+    dsn = surroundings.endpoints().source_dsn(declared.database)
+    columns, promised = load_promised(dsn, declared)
+    text = propose_expectations(declared, promised, columns, database.tables)
+    path = surroundings.declarations() / declared.database / f"{declared.name}.yaml"
+    if not text:
+        click.echo(f"{declared.label}: its source promises nothing that an expectation can say.")
+        return
+    click.echo(f"{path}:\n\n{text}")
+    if not write:
+        click.echo("Nothing was written. Choose what you expect, or add --write for all of it.")
+        return
+    apply_proposal(path, text, declared.owner)
+    click.echo(f'Written. "carbon quality {declared.label}" scores the table.')

@@ -14,6 +14,7 @@ from carbon_pipelines.defs.jobs.people import jobs
 from carbon_pipelines.defs.lake.tables import lake_tables
 from carbon_pipelines.defs.maintenance.actions import action_assets
 from carbon_pipelines.defs.maintenance.health import health_assets
+from carbon_pipelines.defs.quality.tables import quality_tables
 from carbon_pipelines.defs.resources.endpoints import EndpointsResource
 from carbon_pipelines.defs.source.tables import source_tables
 from carbon_pipelines.defs.stream.databases import stream_databases
@@ -40,6 +41,7 @@ def build_definitions(environ: Mapping[str, str]) -> dg.Definitions:
         stream_databases(catalog),
         lake_tables(catalog),
         maintenance(catalog),
+        quality_tables(catalog),
         automation(catalog, environ),
         upkeep(catalog, running=automation_runs(environ)),
         jobs(catalog),

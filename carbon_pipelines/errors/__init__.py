@@ -136,10 +136,12 @@ from carbon_pipelines.errors.parking import (
 )
 from carbon_pipelines.errors.quality import (
     DemoStageError,
+    ExpectationsMisfitError,
     LakeUnreadableError,
     NoConsistentPointError,
     QualityError,
     RepairRefusedError,
+    RunnerMissingError,
     StillDifferentError,
 )
 from carbon_pipelines.errors.root import (
@@ -225,6 +227,7 @@ __all__ = [
     "ErasureUnfinishedError",
     "ErasureUnreadableError",
     "EventTooLargeError",
+    "ExpectationsMisfitError",
     "FollowRunningError",
     "FullIdentityMissingError",
     "GeneratedKeyError",
@@ -283,6 +286,7 @@ __all__ = [
     "RetentionZeroError",
     "RowNeededError",
     "RowsMissingError",
+    "RunnerMissingError",
     "SchemaVersionMissingError",
     "SecondCatalogError",
     "SequenceNumberError",

@@ -43,6 +43,33 @@ class LakeUnreadableError(QualityError):
         )
 
 
+class ExpectationsMisfitError(QualityError):
+    """Expectations are about columns that a table does not have, or not of such a type.
+
+    ``problems`` has one ``(file, line, reason)`` for each; lines count from 1.
+    """
+
+    def __init__(self, table: str, problems: Sequence[tuple[Path, int, str]]) -> None:
+        self.table, self.problems = table, tuple(problems)
+        lines = "\n".join(f"  {file}:{line}: {reason}" for file, line, reason in self.problems)
+        mistakes = "1 expectation" if len(self.problems) == 1 else f"{len(self.problems)} of them"
+        super().__init__(
+            f"{table} was not scored: {mistakes} cannot be checked against the columns that the "
+            f"lake has now. Correct the lines named here and run it again:\n{lines}"
+        )
+
+
+class RunnerMissingError(QualityError):
+    """The package that is to count expectations is not installed."""
+
+    def __init__(self, runner: str, detail: str) -> None:
+        self.runner = runner
+        super().__init__(
+            f"Expectations are to be run by {runner}, which cannot be imported ({detail}). Nothing "
+            f"was scored. Install what requirements.lock holds, or choose another runner."
+        )
+
+
 class RepairRefusedError(QualityError):
     """Differences that are not mended key by key."""
 

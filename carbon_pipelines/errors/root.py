@@ -150,7 +150,9 @@ CarbonPipelinesError                  (``retryable`` says whether the same call 
 │   └── StoreUnknownError             a location in a kind of store that cannot be listed
 ├── QualityError                      a comparison could not be made
 │   ├── NoConsistentPointError        (retryable) source and lake never stood at the same point
+│   ├── ExpectationsMisfitError       expectations do not fit a table's columns
 │   ├── LakeUnreadableError           the independent reader cannot read a table snapshot
+│   ├── RunnerMissingError            who is to count expectations is not installed
 │   └── RepairRefusedError            differences that are not mended key by key
 └── DemoStageError                    a process of the demo failed
 """

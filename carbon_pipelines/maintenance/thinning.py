@@ -11,6 +11,8 @@ within five minutes, and those that take longer hold theirs by a lease (``leases
 import logging
 from datetime import UTC, datetime, timedelta
 
+from pyiceberg.catalog import Catalog
+
 from carbon_pipelines.embedded.endpoints import LakeEndpoint
 from carbon_pipelines.lake.connection import load_table, open_catalog
 from carbon_pipelines.lake.sync import TableSynced
@@ -50,11 +52,29 @@ class Thinning:
         if not self.is_due(synced):
             return
         with open_catalog(self._lake) as catalog:
-            table = load_table(catalog, synced.identifier)
-            if table is None or AGE in table.metadata.properties:
-                return  # how long its snapshots stay was said
-            retention = Retention(
-                at_least=min(10, self._keep), at_most=self._keep, spared=self._spared
-            )
-            done = expire_table(catalog, synced.identifier, retention, datetime.now(UTC))
-        _LOG.info("%s", done.sentence())
+            now = datetime.now(UTC)
+            thin_table(catalog, synced.identifier, self._keep, now, spared=self._spared)
+
+
+def thin_table(
+    catalog: Catalog,
+    identifier: tuple[str, str],
+    keep: int,
+    now: datetime,
+    *,
+    spared: timedelta = SPARED,
+) -> None:
+    """Expire the oldest snapshots of a table if it has so many more than ``keep``.
+
+    One that says itself how long its snapshots stay is left alone.
+
+    Raises:
+        CarbonPipelinesError: As ``expire_table``; the next call does what is left.
+    """
+    table = load_table(catalog, identifier)
+    if table is None or AGE in table.metadata.properties:
+        return
+    if len(table.metadata.snapshots) <= keep * (1 + SHARE):
+        return
+    retention = Retention(at_least=min(10, keep), at_most=keep, spared=spared)
+    _LOG.info("%s", expire_table(catalog, identifier, retention, now).sentence())

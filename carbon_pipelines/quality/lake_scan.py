@@ -17,6 +17,7 @@ import duckdb_extension_avro
 import duckdb_extension_iceberg
 from fsspec.implementations.arrow import ArrowFSWrapper
 from pyarrow.fs import S3FileSystem
+from pyiceberg.table import Table
 
 from carbon_pipelines.catalog.rules import HISTORY_COLUMNS
 from carbon_pipelines.catalog.table import TableSpec
@@ -46,9 +47,12 @@ class LakeSnapshot:
 
 @contextmanager
 def open_engine(
-    lake: LakeEndpoint, *, memory_bytes: int, threads: int
+    lake: LakeEndpoint | None, *, memory_bytes: int, threads: int
 ) -> Generator[duckdb.DuckDBPyConnection]:
-    """A DuckDB connection that reads the lake and, past its limit, spills to a directory."""
+    """A DuckDB connection that reads the lake and, past its limit, spills to a directory.
+
+    Without ``lake`` it reads tables on local files alone.
+    """
     with TemporaryDirectory(prefix="carbon-verify-") as spill:
         engine = duckdb.connect(
             config={
@@ -67,7 +71,9 @@ def open_engine(
             for package in (duckdb_extension_avro, duckdb_extension_iceberg):
                 engine.load_extension(_extension_file(package))
             engine.execute("SET TimeZone = 'UTC'")
-            engine.register_filesystem(_ObjectStore(_object_store(lake)))
+            engine.execute("SET enable_progress_bar = false")  # output is the command's
+            if lake is not None:
+                engine.register_filesystem(_ObjectStore(_object_store(lake)))
             yield engine
         finally:
             engine.close()
@@ -108,13 +114,25 @@ def pin_snapshot(
         iceberg = load_table(catalog, table.identifier)
     if iceberg is None or snapshot_id is None:
         return LakeSnapshot("(SELECT NULL WHERE false)", {}, 0)
-    location = iceberg.metadata_location.replace("'", "''")
-    sql = f"iceberg_scan('{location}', snapshot_from_id => {snapshot_id}::UBIGINT)"
-    if table.is_history:
-        added = ", ".join(HISTORY_COLUMNS)
-        sql = f"(SELECT * EXCLUDE ({added}) FROM {sql} WHERE {TO_LSN} IS NULL)"
+    sql = scan_sql(iceberg, table, snapshot_id)
     try:
         described = engine.execute(f"DESCRIBE SELECT * FROM {sql}").fetchall()
     except duckdb.Error as error:
         raise LakeUnreadableError(table.label, snapshot_id, str(error)) from error
     return LakeSnapshot(sql, {name: kind for name, kind, *_ in described}, snapshot_id)
+
+
+def scan_sql(
+    iceberg: Table, table: TableSpec, snapshot_id: int, *, file_column: str | None = None
+) -> str:
+    """The rows of one table snapshot as DuckDB reads them; of a history those that are the row.
+
+    ``file_column`` is the name of a further column: the data file that each row is in.
+    """
+    location = iceberg.metadata_location.removeprefix("file://").replace("'", "''")
+    sql = f"iceberg_scan('{location}', snapshot_from_id => {snapshot_id}::UBIGINT)"
+    columns = f"*, filename AS {file_column}" if file_column else "*"
+    if table.is_history:
+        columns = columns.replace("*", f"* EXCLUDE ({', '.join(HISTORY_COLUMNS)})", 1)
+        return f"(SELECT {columns} FROM {sql} WHERE {TO_LSN} IS NULL)"
+    return f"(SELECT {columns} FROM {sql})" if file_column else sql
