@@ -2,6 +2,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import sqlglot
 from pyiceberg.types import (
     DateType,
     DecimalType,
@@ -85,7 +86,6 @@ def test_ages_are_compared_in_the_columns_own_type(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dialect", [DUCKDB, TRINO], ids=["duckdb", "trino"])
 def test_another_parser_reads_the_text_for_both_engines(tmp_path: Path, dialect: Dialect) -> None:
-    sqlglot = pytest.importorskip("sqlglot")
     plan = around(tmp_path, dialect)
     checks = [plan_check(one, plan) for one in plan.table.expectations]
     texts = [pass_query([check for check in checks if check.failing], plan, ["a"])]

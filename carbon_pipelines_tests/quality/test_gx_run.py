@@ -32,7 +32,6 @@ DAMAGED = [
 
 @pytest.mark.integration
 def test_great_expectations_and_our_pass_count_alike(tmp_path: Path) -> None:
-    pytest.importorskip("great_expectations")
     lake = ScoredLake(tmp_path, EXPECTATIONS)
     lake.fill(DAMAGED)
 
@@ -58,7 +57,6 @@ def test_great_expectations_and_our_pass_count_alike(tmp_path: Path) -> None:
 
 @pytest.mark.integration
 def test_what_great_expectations_runs_is_a_suite_of_its_own(tmp_path: Path) -> None:
-    pytest.importorskip("great_expectations")
     from carbon_pipelines.quality import gx_run
 
     lake = ScoredLake(tmp_path, EXPECTATIONS)
