@@ -22,7 +22,7 @@ TESTS = "carbon_pipelines_tests"
 PYTEST = (sys.executable, "-m", "pytest", "-q")
 WORKERS = ("-n", "3", "--dist", "worksteal")
 """Tests of services wait more than they compute: three at a time keep two cores busy. Each worker
-has a stack of its own."""
+has a stack of its own, and its standard error is ours: what a test tells people goes there."""
 
 
 @dataclass(frozen=True, slots=True)

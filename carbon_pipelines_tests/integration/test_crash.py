@@ -76,8 +76,8 @@ def test_killing_any_part_at_any_moment_loses_invents_and_doubles_nothing(
     with capsys.disabled():
         for name in KEYS:
             left = unreferenced_files(pipeline.iceberg(name))
-            sys.stdout.write(f"\n{name}: {len(left)} files left by killed writers\n")
-            sys.stdout.writelines(f"  {path}\n" for path in left)
+            sys.stderr.write(f"\n{name}: {len(left)} files left by killed writers\n")
+            sys.stderr.writelines(f"  {path}\n" for path in left)
     pipeline.close()
 
 

@@ -59,7 +59,7 @@ def test_random_dml_and_ddl_with_random_kills_ends_equal_on_every_table(
     seconds = float(os.environ.get("CARBON_RANDOM_SECONDS", usual))
     chance = random.Random(seed)
     with capsys.disabled():
-        sys.stdout.write(f"\n{capture_mode}: CARBON_SEED={seed} for {seconds:.0f} s\n")
+        sys.stderr.write(f"\n{capture_mode}: CARBON_SEED={seed} for {seconds:.0f} s\n")
     tables = KEYED
     pipeline.execute(random_keyed.SETUP)
     if capture_mode == "native":  # a connector captures neither
@@ -103,11 +103,11 @@ def test_random_dml_and_ddl_with_random_kills_ends_equal_on_every_table(
     lines = [*(tmp_path / "merge.log").read_text().splitlines(), *lines]
     commits = {name: len(pipeline.iceberg(name).snapshots()) for name in pipeline.tables}
     with capsys.disabled():
-        sys.stdout.write(f"  committed {dict(sorted(load.committed.items()))}\n")
-        sys.stdout.write(f"  refused {dict(load.refused)}\n  killed {dict(struck)}\n")
-        sys.stdout.write(f"  commits to the lake {commits}\n{_told_by_merging(lines)}")
+        sys.stderr.write(f"  committed {dict(sorted(load.committed.items()))}\n")
+        sys.stderr.write(f"  refused {dict(load.refused)}\n  killed {dict(struck)}\n")
+        sys.stderr.write(f"  commits to the lake {commits}\n{_told_by_merging(lines)}")
         if connector:
-            sys.stdout.write(f"  the connector failed {dict(connector.failures)}\n")
+            sys.stderr.write(f"  the connector failed {dict(connector.failures)}\n")
     assert load.committed["update"] > seconds
     assert load.committed.total() - load.committed["update"] > seconds
 

@@ -80,12 +80,12 @@ def test_following_and_upkeep_go_on_beside_each_other_whatever_is_killed(
                 _read(engine, iceberg, snapshot.snapshot_id)
     _comes_to_rest(pipeline, seed)
     with capsys.disabled():
-        sys.stdout.write(f"\nsoak: seed {seed}, {SECONDS:.0f} s, {load.transactions} transactions,")
-        sys.stdout.write(f" killed {dict(killed)}, {sum(read.values())} snapshots read by lease;")
+        sys.stderr.write(f"\nsoak: seed {seed}, {SECONDS:.0f} s, {load.transactions} transactions,")
+        sys.stderr.write(f" killed {dict(killed)}, {sum(read.values())} snapshots read by lease;")
         done = [
             log.count(word) for word in ("delete files are gone", "snapshots expired", "orphans")
         ]
-        sys.stdout.write(f" lines of upkeep: {log.count(chr(10))} {done}\n")
+        sys.stderr.write(f" lines of upkeep: {log.count(chr(10))} {done}\n")
     pipeline.close()
 
 
