@@ -54,9 +54,9 @@ def find(patterns: tuple[str, ...], *, do: bool, **options: Any) -> None:
     """
     catalog, endpoints = surroundings.catalog(), surroundings.endpoints()
     chosen = chosen_tables(catalog, patterns)
-    from carbon_pipelines.lake.connection import open_catalog
+    from carbon_pipelines.lake.connection import load_lake_table, open_catalog
     from carbon_pipelines.maintenance.neighbours import load_neighbours
-    from carbon_pipelines.maintenance.orphans import OrphanRules, load_lake_table, plan_orphans
+    from carbon_pipelines.maintenance.orphans import OrphanRules, plan_orphans
     from carbon_pipelines.maintenance.quarantine import apply_orphans, apply_removal, plan_removal
     from carbon_pipelines.maintenance.quarantine_record import load_quarantines
 
@@ -90,8 +90,7 @@ def find(patterns: tuple[str, ...], *, do: bool, **options: Any) -> None:
 def restore(table: str, run: str, *, do: bool) -> None:
     """Bring files of TABLE (<database>/<table>) back from quarantine to where they were."""
     declared, endpoints = surroundings.table(table), surroundings.endpoints()
-    from carbon_pipelines.lake.connection import open_catalog
-    from carbon_pipelines.maintenance.orphans import load_lake_table
+    from carbon_pipelines.lake.connection import load_lake_table, open_catalog
     from carbon_pipelines.maintenance.quarantine import apply_restore, plan_restore
 
     with open_catalog(endpoints.lake) as lake:

@@ -27,6 +27,7 @@ from carbon_pipelines.errors import (
     CommitConflictError,
     LakeAuthenticationError,
     LakeUnavailableError,
+    TableNotCopiedError,
 )
 
 SHARED_FILES = "carbon_pipelines.lake.file_io.SharedFileIO"
@@ -103,3 +104,15 @@ def load_table(catalog: Catalog, identifier: tuple[str, str]) -> Table | None:
             return catalog.load_table(identifier)
         except NoSuchTableError:
             return None
+
+
+def load_lake_table(catalog: Catalog, identifier: tuple[str, str]) -> Table:
+    """The table as the catalog names it now.
+
+    Raises:
+        TableNotCopiedError: There is none.
+    """
+    table = load_table(catalog, identifier)
+    if table is None:
+        raise TableNotCopiedError("/".join(identifier))
+    return table

@@ -24,7 +24,7 @@ from pyiceberg.table import Table
 
 from carbon_pipelines.errors import CommitConflictError, ErasureLeftError
 from carbon_pipelines.lake.commit import commit_files, discard_files
-from carbon_pipelines.lake.connection import lake_errors
+from carbon_pipelines.lake.connection import lake_errors, load_lake_table
 from carbon_pipelines.lake.deltas import plan_deletes, write_deletes
 from carbon_pipelines.lake.lookup import FoundRows, live_rows
 from carbon_pipelines.lake.row_delta import FileChanges
@@ -33,7 +33,6 @@ from carbon_pipelines.maintenance.carried import carried_state
 from carbon_pipelines.maintenance.chosen_files import plan_chosen
 from carbon_pipelines.maintenance.compact import CompactionSettings, apply_compaction
 from carbon_pipelines.maintenance.erasure_request import Cleansed
-from carbon_pipelines.maintenance.orphans import load_lake_table
 from carbon_pipelines.maintenance.person_snapshots import PersonSnapshots
 from carbon_pipelines.maintenance.table_facts import load_facts, why_refused
 

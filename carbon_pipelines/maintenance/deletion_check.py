@@ -20,8 +20,8 @@ from carbon_pipelines.catalog.database import DatabaseSpec
 from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.embedded.endpoints import Endpoints
 from carbon_pipelines.errors import DeletionNotMergedError, ErasureKeyError, KeyInSourceError
+from carbon_pipelines.lake.connection import load_lake_table
 from carbon_pipelines.lake.state import TableProgress, load_progress
-from carbon_pipelines.maintenance.orphans import load_lake_table
 from carbon_pipelines.source.connection import load_identity, session
 from carbon_pipelines.source.copy import ExportedSnapshot, load_relation_as_of
 from carbon_pipelines.source.key_presence import count_rows_with

@@ -18,6 +18,7 @@ from carbon_pipelines.errors import (
     ErasureNothingError,
     ErasureReasonError,
 )
+from carbon_pipelines.lake.connection import load_lake_table
 from carbon_pipelines.lake.staging import BRANCH as FIRST_COPY
 from carbon_pipelines.maintenance.cleansing import find_live_rows
 from carbon_pipelines.maintenance.deletion_check import Where, check_deleted
@@ -48,7 +49,6 @@ from carbon_pipelines.maintenance.orphans import (
     FLOOR,
     OrphanRules,
     check_removable,
-    load_lake_table,
 )
 from carbon_pipelines.maintenance.person_key import PersonKey, person_key
 from carbon_pipelines.stream.retention import load_retention

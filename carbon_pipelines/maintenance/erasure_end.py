@@ -21,7 +21,7 @@ from pyiceberg.table import Table
 from pyiceberg.table.update import RemovePropertiesUpdate, SetPropertiesUpdate, TableUpdate
 
 from carbon_pipelines.lake.commit import commit_updates
-from carbon_pipelines.lake.connection import lake_errors
+from carbon_pipelines.lake.connection import lake_errors, load_lake_table
 from carbon_pipelines.lake.staging import beside_others
 from carbon_pipelines.maintenance.erasure_request import (
     RECORDS,
@@ -29,7 +29,6 @@ from carbon_pipelines.maintenance.erasure_request import (
     record_value,
 )
 from carbon_pipelines.maintenance.erasure_targets import blanked_reasons
-from carbon_pipelines.maintenance.orphans import load_lake_table
 from carbon_pipelines.maintenance.storage import open_storage
 
 VERSIONS = "write.metadata.previous-versions-max"

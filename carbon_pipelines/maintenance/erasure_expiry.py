@@ -23,6 +23,7 @@ from pyiceberg.table.snapshots import Operation, Snapshot, ancestors_of
 from pyiceberg.table.update import SetPropertiesUpdate, SetSnapshotRefUpdate, TableUpdate
 
 from carbon_pipelines.errors import CommitConflictError, ErasureUnfinishedError
+from carbon_pipelines.lake.connection import load_lake_table
 from carbon_pipelines.lake.parking import PARKED, find_parked
 from carbon_pipelines.maintenance.cleansing import ERASED
 from carbon_pipelines.maintenance.erasure_request import Cleansed
@@ -38,7 +39,6 @@ from carbon_pipelines.maintenance.expiry_commit import ATTEMPTS, ExpiryHooks, ap
 from carbon_pipelines.maintenance.expiry_files import FileCounts
 from carbon_pipelines.maintenance.expiry_run import finish_expiry
 from carbon_pipelines.maintenance.leases import find_lease
-from carbon_pipelines.maintenance.orphans import load_lake_table
 from carbon_pipelines.maintenance.person_snapshots import PersonSnapshots
 from carbon_pipelines.maintenance.retention import Retention
 

@@ -20,11 +20,11 @@ from datetime import datetime, timedelta
 from pyiceberg.catalog import Catalog
 
 from carbon_pipelines.errors import ErasureUnfinishedError
+from carbon_pipelines.lake.connection import load_lake_table
 from carbon_pipelines.maintenance.neighbours import Neighbour
 from carbon_pipelines.maintenance.orphans import (
     OrphanPlan,
     OrphanRules,
-    load_lake_table,
     plan_orphans,
 )
 from carbon_pipelines.maintenance.person_files import PersonFiles

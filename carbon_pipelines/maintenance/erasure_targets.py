@@ -14,7 +14,7 @@ from pyiceberg.table.update import SetPropertiesUpdate
 
 from carbon_pipelines.errors import ErasureLackedError
 from carbon_pipelines.lake.commit import commit_updates
-from carbon_pipelines.lake.connection import lake_errors, load_table
+from carbon_pipelines.lake.connection import lake_errors, load_lake_table, load_table
 from carbon_pipelines.lake.dead_letters import NAME as DEAD_LETTERS
 from carbon_pipelines.lake.dead_letters import DeadLetterTable
 from carbon_pipelines.lake.file_rows import read_rows
@@ -24,7 +24,6 @@ from carbon_pipelines.lake.staging import beside_others
 from carbon_pipelines.lake.state import load_progress
 from carbon_pipelines.maintenance.deletion_check import Where
 from carbon_pipelines.maintenance.erasure_request import ErasureRequest
-from carbon_pipelines.maintenance.orphans import load_lake_table
 from carbon_pipelines.maintenance.person_files import PersonFiles
 from carbon_pipelines.maintenance.person_key import PersonKey, column_types
 from carbon_pipelines.maintenance.person_letters import PersonLetters

@@ -10,8 +10,8 @@ from datetime import datetime
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
-from carbon_pipelines.errors import CommitConflictError, TableNotCopiedError
-from carbon_pipelines.lake.connection import lake_errors, load_table
+from carbon_pipelines.errors import CommitConflictError
+from carbon_pipelines.lake.connection import lake_errors, load_lake_table
 from carbon_pipelines.maintenance.expiry import ExpiryPlan, plan_expiry
 from carbon_pipelines.maintenance.expiry_commit import (
     ATTEMPTS,
@@ -55,9 +55,7 @@ def load_expiry_plan(
         RetentionZeroError: The table's own properties keep nothing.
     """
     label = "/".join(identifier)
-    table = load_table(catalog, identifier)
-    if table is None:
-        raise TableNotCopiedError(label)
+    table = load_lake_table(catalog, identifier)
     declared = retention.declared_in(table.metadata.properties)
     return table, plan_expiry(table.metadata, label, declared, now)
 

@@ -26,9 +26,9 @@ from pyiceberg.table.refs import MAIN_BRANCH
 from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.table.update import RemoveSnapshotRefUpdate, SetSnapshotRefUpdate
 
-from carbon_pipelines.errors import LeaseMissingError, LeaseRefusedError, TableNotCopiedError
+from carbon_pipelines.errors import LeaseMissingError, LeaseRefusedError
 from carbon_pipelines.lake.commit import UNANSWERED, commit_updates, unknown_commit
-from carbon_pipelines.lake.connection import lake_errors, load_table
+from carbon_pipelines.lake.connection import lake_errors, load_lake_table
 from carbon_pipelines.lake.staging import beside_others
 
 LEASE = "carbon_lease_"
@@ -118,7 +118,7 @@ def take_lease(
         return Lease(name, request.owner, snapshot.snapshot_id, until)
 
     with lake_errors(f"Iceberg table {label}"):
-        return beside_others(catalog, _load(catalog, identifier), attempt)
+        return beside_others(catalog, load_lake_table(catalog, identifier), attempt)
 
 
 def drop_lease(catalog: Catalog, identifier: tuple[str, str], name: str) -> Lease:
@@ -138,14 +138,7 @@ def drop_lease(catalog: Catalog, identifier: tuple[str, str], name: str) -> Leas
         return lease
 
     with lake_errors(f"Iceberg table {'.'.join(identifier)}"):
-        return beside_others(catalog, _load(catalog, identifier), attempt)
-
-
-def _load(catalog: Catalog, identifier: tuple[str, str]) -> Table:
-    table = load_table(catalog, identifier)
-    if table is None:
-        raise TableNotCopiedError("/".join(identifier))
-    return table
+        return beside_others(catalog, load_lake_table(catalog, identifier), attempt)
 
 
 def _leased_snapshot(table: Table, label: str, wanted: int | str) -> Snapshot:

@@ -24,10 +24,9 @@ from carbon_pipelines.errors import (
     MetadataFileMissingError,
     RemovalForbiddenError,
     RetentionZeroError,
-    TableNotCopiedError,
     YoungOrphansError,
 )
-from carbon_pipelines.lake.connection import lake_errors, load_table
+from carbon_pipelines.lake.connection import lake_errors, load_lake_table
 from carbon_pipelines.lake.staging import BRANCH as FIRST_COPY
 from carbon_pipelines.maintenance.expiry_work import pending_work
 from carbon_pipelines.maintenance.locations import lies_in, normalise, table_roots
@@ -212,18 +211,6 @@ def _plan(catalog: Catalog, before: Table, rules: OrphanRules, now: datetime) ->
         listing.more,
         frozenset(one.snapshot_id for one in after.metadata.snapshots),
     )
-
-
-def load_lake_table(catalog: Catalog, identifier: tuple[str, str]) -> Table:
-    """The table as the catalog names it now.
-
-    Raises:
-        TableNotCopiedError: There is none.
-    """
-    table = load_table(catalog, identifier)
-    if table is None:
-        raise TableNotCopiedError("/".join(identifier))
-    return table
 
 
 def _list(

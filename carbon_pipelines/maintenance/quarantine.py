@@ -18,12 +18,11 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
 from carbon_pipelines.errors import QuarantineMissingError, RetentionZeroError
-from carbon_pipelines.lake.connection import lake_errors
+from carbon_pipelines.lake.connection import lake_errors, load_lake_table
 from carbon_pipelines.maintenance.orphans import (
     OrphanPlan,
     check_removable,
     later_files,
-    load_lake_table,
 )
 from carbon_pipelines.maintenance.path_set import PathSet
 from carbon_pipelines.maintenance.quarantine_record import (

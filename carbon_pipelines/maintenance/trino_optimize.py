@@ -25,9 +25,8 @@ from carbon_pipelines.errors import (
     OptimizedRowsError,
     OptimizeFailedError,
     OptimizeInterruptedError,
-    TableNotCopiedError,
 )
-from carbon_pipelines.lake.connection import lake_errors, load_table
+from carbon_pipelines.lake.connection import lake_errors, load_lake_table
 from carbon_pipelines.lake.delete_file import count_rows
 from carbon_pipelines.maintenance.compaction import SMALL
 from carbon_pipelines.maintenance.table_facts import load_facts
@@ -79,9 +78,7 @@ def optimize_table(
         OptimizedRowsError: What it committed has another number of rows.
     """
     label = "/".join(identifier)
-    table = load_table(catalog, identifier)
-    if table is None:
-        raise TableNotCopiedError(label)
+    table = load_lake_table(catalog, identifier)
     with lake_errors(f"Iceberg table {label}"):
         before = load_facts(table)
         known = {snapshot.snapshot_id for snapshot in table.metadata.snapshots}
@@ -89,9 +86,7 @@ def optimize_table(
         started = time.monotonic()
         cpu_seconds = _execute(trino, identifier, small)
         seconds = time.monotonic() - started
-        table = load_table(catalog, identifier)
-        if table is None:
-            raise TableNotCopiedError(label)
+        table = load_lake_table(catalog, identifier)
         made = list(_made(table, known))
         for snapshot in made:
             _check(table, snapshot, label)

@@ -87,11 +87,10 @@ def action_assets(catalog: Catalog) -> list[dg.AssetsDefinition]:
     def compaction(
         context: dg.AssetExecutionContext, config: CompactionConfig, endpoints: EndpointsResource
     ) -> Outcome:
-        from carbon_pipelines.lake.connection import open_catalog
+        from carbon_pipelines.lake.connection import load_lake_table, open_catalog
         from carbon_pipelines.maintenance.compact import apply_compaction
         from carbon_pipelines.maintenance.compaction import CompactionPolicy
         from carbon_pipelines.maintenance.health import judge_health
-        from carbon_pipelines.maintenance.orphans import load_lake_table
         from carbon_pipelines.maintenance.table_facts import load_facts
 
         table = chosen(context)
@@ -152,8 +151,8 @@ def action_assets(catalog: Catalog) -> list[dg.AssetsDefinition]:
     def orphans(
         context: dg.AssetExecutionContext, config: OrphansConfig, endpoints: EndpointsResource
     ) -> Outcome:
-        from carbon_pipelines.lake.connection import open_catalog
-        from carbon_pipelines.maintenance.orphans import OrphanRules, load_lake_table, plan_orphans
+        from carbon_pipelines.lake.connection import load_lake_table, open_catalog
+        from carbon_pipelines.maintenance.orphans import OrphanRules, plan_orphans
         from carbon_pipelines.maintenance.quarantine import (
             apply_orphans,
             apply_removal,
