@@ -1,6 +1,7 @@
 """``carbon expire``, ``lease`` and ``orphans`` over a real stack: a plan first, then the deed."""
 
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,6 +56,7 @@ def test_a_plan_changes_nothing_a_lease_holds_and_apply_does_what_was_shown(
     (name,) = re.findall("carbon_lease_dbt_[0-9a-f]{8}", taken)
     assert name in run("lease", "list")
     options = ("expire", label, "--older-than", "1s", "--keep", "1")
+    time.sleep(1.1)  # merges take less than a second: only then all of them are old enough
 
     plan = run(*options)
     total = len(before.metadata.snapshots)
