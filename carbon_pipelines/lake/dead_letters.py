@@ -11,23 +11,19 @@ which ``settle`` corrects; it never changes what is applied.
 """
 
 from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal, cast
 
 import pyarrow as pa
 from pyiceberg.catalog import Catalog
-from pyiceberg.exceptions import NamespaceAlreadyExistsError, TableAlreadyExistsError
 from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, EqualTo, In
-from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.types import (
     BinaryType,
     IcebergType,
     IntegerType,
     LongType,
-    NestedField,
     StringType,
     TimestamptzType,
 )
@@ -39,7 +35,7 @@ from carbon_pipelines.lake.evolution import arrow_schema
 from carbon_pipelines.lake.keys import number_keys
 from carbon_pipelines.lake.row_swap import swap_rows
 from carbon_pipelines.lake.state import TableProgress
-from carbon_pipelines.lake.table_creation import PROPERTIES
+from carbon_pipelines.lake.table_creation import create_own_table
 
 NAME = "carbon_dead_letters"
 """The table's name, beside the lake tables of its database; no declaration may take it."""
@@ -244,7 +240,9 @@ class DeadLetterTable:
         That a row is there once rests on this: a plan lands only on the snapshot it was made for.
         """
         for _ in range(COMMIT_ATTEMPTS):
-            table = load_table(self._catalog, self._identifier) or self._create()
+            table = load_table(self._catalog, self._identifier) or create_own_table(
+                self._catalog, self._identifier, _COLUMNS, self._label
+            )
             letters = plan(table)
             if not letters or self._commit(table, letters):
                 return
@@ -257,18 +255,3 @@ class DeadLetterTable:
         with lake_errors(self._label):
             properties = {FORMAT: FORMAT_VERSION}
             return swap_rows(table, _KEY, keys, rows, properties) is not None
-
-    def _create(self) -> Table:
-        fields = [
-            NestedField(number, name, kind, required=required)
-            for number, (name, kind, required) in enumerate(_COLUMNS, start=1)
-        ]
-        with lake_errors(self._label):
-            with suppress(NamespaceAlreadyExistsError):
-                self._catalog.create_namespace(self._identifier[0])
-            try:
-                return self._catalog.create_table(
-                    self._identifier, schema=Schema(*fields), properties=dict(PROPERTIES)
-                )
-            except TableAlreadyExistsError:
-                return self._catalog.load_table(self._identifier)

@@ -1,14 +1,17 @@
-"""Creating the Iceberg table of a source table.
+"""Creating Iceberg tables: that of a source table, and those of our own.
 
 What belongs here: namespace, schema, partition spec, sort order and properties of a new table. What
 does not: its rows (``first_copy.py``).
 """
 
+from collections.abc import Iterable
 from contextlib import suppress
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NamespaceAlreadyExistsError, TableAlreadyExistsError
+from pyiceberg.schema import Schema
 from pyiceberg.table import Table
+from pyiceberg.types import IcebergType, NestedField
 
 from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.errors import StateMissingError
@@ -87,3 +90,32 @@ def _with_assigned_ids(table: Table, relation: SourceRelation) -> Table:
         with table.transaction() as transaction:
             transaction.set_properties({SOURCE_COLUMNS: assigned})
     return table
+
+
+def create_own_table(
+    catalog: Catalog,
+    identifier: tuple[str, str],
+    columns: Iterable[tuple[str, IcebergType, bool]],
+    label: str,
+) -> Table:
+    """Create a table that mirrors no source; one that is there already is loaded as it is.
+
+    Args:
+        catalog: Where to.
+        identifier: Namespace and name.
+        columns: Name, type, and whether it is required, of each.
+        label: Names it in errors.
+    """
+    fields = [
+        NestedField(number, name, kind, required=required)
+        for number, (name, kind, required) in enumerate(columns, start=1)
+    ]
+    with lake_errors(label):
+        with suppress(NamespaceAlreadyExistsError):
+            catalog.create_namespace(identifier[0])
+        try:
+            return catalog.create_table(
+                identifier, schema=Schema(*fields), properties=dict(PROPERTIES)
+            )
+        except TableAlreadyExistsError:
+            return catalog.load_table(identifier)

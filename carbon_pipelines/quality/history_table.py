@@ -8,18 +8,15 @@ which is upkeep as for every table of the lake.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.catalog import Catalog
-from pyiceberg.exceptions import NamespaceAlreadyExistsError, TableAlreadyExistsError
 from pyiceberg.expressions import BooleanExpression, EqualTo
-from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import ancestors_of
-from pyiceberg.types import IcebergType, NestedField
+from pyiceberg.types import IcebergType
 
 from carbon_pipelines.errors import CommitConflictError
 from carbon_pipelines.lake.commit import commit_files, discard_files
@@ -28,7 +25,7 @@ from carbon_pipelines.lake.evolution import arrow_schema
 from carbon_pipelines.lake.file_rows import as_columns
 from carbon_pipelines.lake.partitions import PartitionedWriter, file_target
 from carbon_pipelines.lake.row_delta import FileChanges
-from carbon_pipelines.lake.table_creation import PROPERTIES
+from carbon_pipelines.lake.table_creation import create_own_table
 from carbon_pipelines.lake.table_files import LiveFile, TableFiles, load_table_files
 
 Row = dict[str, Any]
@@ -70,7 +67,9 @@ class HistoryTable:
             CommitConflictError: Others won again and again (retryable).
         """
         for _ in range(COMMIT_ATTEMPTS):
-            table = load_table(self._catalog, self._identifier) or self._create()
+            table = load_table(self._catalog, self._identifier) or create_own_table(
+                self._catalog, self._identifier, self._columns, self._label
+            )
             planned = plan(table)
             if not planned or self._commit(table, planned):
                 return
@@ -128,21 +127,6 @@ class HistoryTable:
             if committed is None:
                 discard_files(table.io, added)
         return committed is not None
-
-    def _create(self) -> Table:
-        fields = [
-            NestedField(number, name, kind, required=required)
-            for number, (name, kind, required) in enumerate(self._columns, start=1)
-        ]
-        with lake_errors(self._label):
-            with suppress(NamespaceAlreadyExistsError):
-                self._catalog.create_namespace(self._identifier[0])
-            try:
-                return self._catalog.create_table(
-                    self._identifier, schema=Schema(*fields), properties=dict(PROPERTIES)
-                )
-            except TableAlreadyExistsError:
-                return self._catalog.load_table(self._identifier)
 
 
 def _to_merge(files: TableFiles) -> list[LiveFile]:
