@@ -50,11 +50,19 @@ _PLUGINS = frozenset({"iceberg", "postgresql", "geospatial"})
 _CONFIG = """\
 # Written by `carbon up --with trino` on every start.
 coordinator=true
+catalog.management=dynamic
+catalog.store=file
 node-scheduler.include-coordinator=true
 http-server.http.port={port}
 discovery.uri=http://{host}:{port}
 query.max-memory-per-node=750MB
+"""
+
+# Catalogs that are loaded on demand are on every node there is. Those that are loaded at the start
+# are announced after the node itself, and until then a query finds no node that has its catalog.
+_CATALOG_STORE = """\
 catalog.config-dir={directory}/catalog
+catalog.read-only=true
 """
 
 _CATALOG = """\
@@ -120,6 +128,9 @@ class Trino:
             secret_key=lake.s3_secret_key,
         )
         write_atomically(self.directory / "config.properties", config, mode=0o600)
+        store = _CATALOG_STORE.format(directory=self.directory)
+        (self.directory / "etc").mkdir(exist_ok=True)
+        write_atomically(self.directory / "etc" / "catalog-store.properties", store, mode=0o600)
         write_atomically(self.directory / "log.properties", "io.trino=WARN\n", mode=0o600)
         write_atomically(
             self.directory / "catalog" / f"{TRINO_CATALOG}.properties", catalog, mode=0o600
