@@ -6,13 +6,14 @@ topic names (``stream/topics.py``).
 """
 
 from collections import Counter
+from datetime import timedelta
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from carbon_pipelines.catalog.debezium import DebeziumSpec
 from carbon_pipelines.catalog.table import TableSpec
-from carbon_pipelines.catalog.values import Declared, Team, Word, mistake
+from carbon_pipelines.catalog.values import Declared, Team, Word, duration, mistake
 from carbon_pipelines.errors import UnknownTableError
 
 # PostgreSQL cuts names at 63 bytes, and "carbon_<name>_keyless" has to fit.
@@ -40,11 +41,15 @@ def _short(value: str) -> str:
     return value
 
 
+Interval = Annotated[timedelta, BeforeValidator(duration), Field(ge=timedelta(minutes=1))]
+
+
 class DatabaseSpec(Declared):
     """One source database: who answers for it, how it is captured, and which of its tables.
 
     ``heal_slots``: a slot that lost changes is replaced, and every mirrored table copied anew,
-    without asking.
+    without asking. ``certify_every``: so often every table with expectations is compared with its
+    source, scored, and certified if it is good.
     """
 
     name: Annotated[Word, AfterValidator(_short), AfterValidator(_free)]
@@ -52,6 +57,9 @@ class DatabaseSpec(Declared):
     capture: Literal["native", "debezium"] = "native"
     debezium: DebeziumSpec | None = None
     heal_slots: bool = True
+    certify_every: Annotated[
+        timedelta, BeforeValidator(duration), Field(ge=timedelta(minutes=1))
+    ] = timedelta(hours=1)
     tables: tuple[TableSpec, ...] = ()
 
     @property

@@ -5,6 +5,7 @@ Heavy imports stay inside the commands, so that ``carbon --help`` answers at onc
 """
 
 from carbon_pipelines.cli import (
+    certification,
     compaction,
     debezium,
     erasure,
@@ -21,6 +22,7 @@ from carbon_pipelines.cli import (
 from carbon_pipelines.cli.group import cli
 
 __all__ = [
+    "certification",
     "cli",
     "compaction",
     "debezium",

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import dagster as dg
 
 from carbon_pipelines.catalog.load import Catalog, load_catalog
+from carbon_pipelines.defs.automation.certify import certifying
 from carbon_pipelines.defs.automation.databases import automation, automation_runs
 from carbon_pipelines.defs.automation.upkeep import upkeep
 from carbon_pipelines.defs.jobs.people import jobs
@@ -44,6 +45,7 @@ def build_definitions(environ: Mapping[str, str]) -> dg.Definitions:
         quality_tables(catalog),
         automation(catalog, environ),
         upkeep(catalog, running=automation_runs(environ)),
+        certifying(catalog, running=automation_runs(environ)),
         jobs(catalog),
         dg.Definitions(resources={"endpoints": EndpointsResource.from_environment(environ)}),
     )

@@ -34,6 +34,13 @@ from carbon_pipelines.errors.catalog import (
     SettingUnknownError,
     UnknownTableError,
 )
+from carbon_pipelines.errors.certification import (
+    CertificationError,
+    CertifiedMovedError,
+    CertifiedRefusedError,
+    NotCertifiedError,
+    RollbackRefusedError,
+)
 from carbon_pipelines.errors.compaction import (
     CompactionError,
     CompactionInvariantError,
@@ -200,6 +207,9 @@ __all__ = [
     "CaptureRunningError",
     "CarbonPipelinesError",
     "CatalogError",
+    "CertificationError",
+    "CertifiedMovedError",
+    "CertifiedRefusedError",
     "ColumnRoleError",
     "CommitConflictError",
     "CommitUnknownError",
@@ -253,6 +263,7 @@ __all__ = [
     "NoFreeSenderError",
     "NoFreeSlotError",
     "NoSuchDeadLetterError",
+    "NotCertifiedError",
     "OffsetBeyondEndError",
     "OffsetGapError",
     "OpenTransactionError",
@@ -284,6 +295,7 @@ __all__ = [
     "RepairRefusedError",
     "ReplicationRefusedError",
     "RetentionZeroError",
+    "RollbackRefusedError",
     "RowNeededError",
     "RowsMissingError",
     "RunnerMissingError",

@@ -154,6 +154,11 @@ CarbonPipelinesError                  (``retryable`` says whether the same call 
 │   ├── LakeUnreadableError           the independent reader cannot read a table snapshot
 │   ├── RunnerMissingError            who is to count expectations is not installed
 │   └── RepairRefusedError            differences that are not mended key by key
+├── CertificationError                what audited readers see could not be changed
+│   ├── CertifiedMovedError           (retryable) somebody else moved the branch meanwhile
+│   ├── CertifiedRefusedError         the branch cannot be moved to a snapshot
+│   ├── NotCertifiedError             a table has no certified snapshot
+│   └── RollbackRefusedError          the branch cannot be set back as asked
 └── DemoStageError                    a process of the demo failed
 """
 

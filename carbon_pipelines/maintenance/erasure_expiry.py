@@ -23,12 +23,12 @@ from pyiceberg.table.snapshots import Operation, Snapshot, ancestors_of
 from pyiceberg.table.update import SetPropertiesUpdate, SetSnapshotRefUpdate, TableUpdate
 
 from carbon_pipelines.errors import CommitConflictError, ErasureUnfinishedError
+from carbon_pipelines.lake.certificate import CERTIFIED, at_other_snapshot
 from carbon_pipelines.lake.connection import load_lake_table
 from carbon_pipelines.lake.parking import PARKED, find_parked
 from carbon_pipelines.maintenance.cleansing import ERASED
 from carbon_pipelines.maintenance.erasure_request import Cleansed
 from carbon_pipelines.maintenance.expiry import (
-    CERTIFIED,
     MOST_SNAPSHOTS,
     ExpiryPlan,
     Judged,
@@ -94,6 +94,8 @@ def plan_due(
         updates.append(
             SetSnapshotRefUpdate.model_validate({**fields, "snapshot-id": target.snapshot_id})
         )
+        known = at_other_snapshot(metadata, target.snapshot_id)
+        updates += [SetPropertiesUpdate(updates=known)] if known else []
     parked = find_parked(metadata, label)
     if parked is not None and head is not None and parked.snapshot_id in found:
         mark = replace(parked, snapshot_id=head.snapshot_id)

@@ -11,10 +11,11 @@ from datetime import UTC, date, datetime, timedelta
 from pyiceberg.table import Table
 from pyiceberg.table.refs import MAIN_BRANCH
 
+from carbon_pipelines.lake.certificate import CERTIFIED
 from carbon_pipelines.maintenance.erasure_expiry import certified_target, plan_early
 from carbon_pipelines.maintenance.erasure_litter import LitterPlan
 from carbon_pipelines.maintenance.erasure_request import Cleansed
-from carbon_pipelines.maintenance.expiry import CERTIFIED, Judged
+from carbon_pipelines.maintenance.expiry import Judged
 from carbon_pipelines.maintenance.leases import MARKER, find_lease
 from carbon_pipelines.stream.retention import TopicRetention
 

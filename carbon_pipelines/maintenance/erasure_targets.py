@@ -13,6 +13,7 @@ from pyiceberg.table import Table
 from pyiceberg.table.update import SetPropertiesUpdate
 
 from carbon_pipelines.errors import ErasureLackedError
+from carbon_pipelines.lake.certificate import without_reasons
 from carbon_pipelines.lake.commit import commit_updates
 from carbon_pipelines.lake.connection import lake_errors, load_lake_table, load_table
 from carbon_pipelines.lake.dead_letters import NAME as DEAD_LETTERS
@@ -125,12 +126,13 @@ def write_request(where: Where, request: ErasureRequest, *, is_new: bool = False
 
 
 def blanked_reasons(table: Table) -> dict[str, str]:
-    """The table's marks that were taken off, without what was said of rows, as a property."""
+    """What people wrote of the table's parking and of its certified snapshots, left blank."""
+    certified = without_reasons(table.properties, BLANK)
     if HISTORY not in table.properties:
-        return {}
+        return certified
     history = json.loads(table.properties[HISTORY])
     for entry in history:
         for part in ("parked", "released"):
             if "reason" in entry.get(part, {}):
                 entry[part]["reason"] = BLANK
-    return {HISTORY: json.dumps(history)}
+    return {**certified, HISTORY: json.dumps(history)}

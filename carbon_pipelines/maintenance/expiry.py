@@ -26,14 +26,13 @@ from pyiceberg.table.snapshots import Snapshot, ancestors_of
 from pyiceberg.table.update import TableUpdate
 
 from carbon_pipelines.errors import RemovalForbiddenError
+from carbon_pipelines.lake.certificate import CERTIFIED
 from carbon_pipelines.lake.parking import find_parked
 from carbon_pipelines.lake.staging import BRANCH as FIRST_COPY
 from carbon_pipelines.lake.state import find_carrier
 from carbon_pipelines.maintenance.leases import MARKER, find_lease
 from carbon_pipelines.maintenance.retention import Retention, milliseconds
 
-CERTIFIED = "certified"
-"""The branch or tag that audited readers see."""
 EVERLASTING = frozenset({MAIN_BRANCH, CERTIFIED, FIRST_COPY})
 MOST_SNAPSHOTS = 500
 """Snapshots that one commit removes; the rest go with the next."""

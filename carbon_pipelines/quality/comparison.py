@@ -32,7 +32,7 @@ from carbon_pipelines.quality.rowhash import (
     differing_buckets,
 )
 from carbon_pipelines.quality.source_scan import SOURCE_TEXT, SourceStream, registered
-from carbon_pipelines.quality.touched_keys import key_batch
+from carbon_pipelines.quality.touched_keys import Key, key_batch
 from carbon_pipelines.quality.verification import VerifyLimits
 
 _LEFT_OUT = "key_hash NOT IN (SELECT key_hash FROM touched)"
@@ -76,18 +76,27 @@ class Comparison:
         self._limits = limits
         self._is_first = True
 
-    def leave_out(self, keys: Sequence[tuple[object, ...]], shape: RowShape) -> None:
+    def begin(self, keys: Sequence[Key] | None, shape: RowShape) -> None:
+        """Compare ``keys`` (as text) alone, in all rounds; None: every key."""
+        self._is_first = keys is None
+        if keys is not None:
+            self._name_hashes("pending", keys, shape)
+
+    def leave_out(self, keys: Sequence[Key], shape: RowShape) -> None:
         """Do not compare ``keys`` (as text) in this round."""
+        self._name_hashes("touched", keys, shape)
+
+    def _name_hashes(self, name: str, keys: Sequence[Key], shape: RowShape) -> None:
         columns = tuple(shape.columns[i] for i in shape.key_positions)
-        rows = RowShape(columns, key=()).source_rows("touched_text")
-        self._engine.register("touched_text", key_batch(keys, columns))
+        rows = RowShape(columns, key=()).source_rows("key_text")
+        self._engine.register("key_text", key_batch(keys, columns))
         self._engine.execute(
-            f"CREATE OR REPLACE TEMP TABLE touched AS SELECT DISTINCT key_hash FROM ({rows})"
+            f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT DISTINCT key_hash FROM ({rows})"
         )
-        self._engine.unregister("touched_text")
+        self._engine.unregister("key_text")
 
     def compare(self, ends: Ends) -> Compared:
-        """Compare every key, or from the second time on the pending ones, save those left out.
+        """Compare every key, or those that are pending, save those left out.
 
         Raises:
             LakeUnreadableError: DuckDB cannot read the lake.

@@ -46,8 +46,9 @@ class LakeScores:
         runner: Runner = "pass",
         keep: bool = False,
         full: bool = False,
+        snapshot_id: int | None = None,
     ) -> ScoredTable:
-        """Score a table's newest snapshot; ``keep`` the score in the lake.
+        """Score ``snapshot_id``, or a table's newest; ``keep`` the score in the lake.
 
         What the score kept before knows is not read again, unless that is older than
         ``FULL_EVERY`` or ``full`` is asked for.
@@ -64,7 +65,14 @@ class LakeScores:
         if sums is not None and now - sums.full_at > FULL_EVERY:
             sums = None
         scored = score_table(
-            self.catalog, self._engine, database, table, now=now, runner=runner, sums=sums
+            self.catalog,
+            self._engine,
+            database,
+            table,
+            now=now,
+            snapshot_id=snapshot_id,
+            runner=runner,
+            sums=sums,
         )
         if keep:
             record_score(self.catalog, scored)

@@ -13,12 +13,21 @@ import pyarrow as pa
 
 from carbon_pipelines.errors import CarbonPipelinesError
 from carbon_pipelines.quality.canonical import ComparedColumn, text_batch, text_schema
+from carbon_pipelines.quality.rowhash import RowShape
+from carbon_pipelines.quality.touched_keys import Key
 from carbon_pipelines.source.copy import CtidRange, ExportedSnapshot, read_range
+from carbon_pipelines.source.key_read import WantedRows, read_by_key
 from carbon_pipelines.source.leaves import load_heaps_as_of
 from carbon_pipelines.source.relation import SourceRelation
 
 SOURCE_TEXT = "source_text"
 """The name under which DuckDB knows the stream of the source's rows."""
+KEYS_AT_ONCE = 5_000
+"""Keys that one query names."""
+ANSWER_BYTES = 64_000_000
+"""Text of an answer; where it is more, fewer keys are asked for."""
+LONGEST_ROW_BYTES = 1 << 31
+"""Of one row; PostgreSQL has none that is longer."""
 
 
 def source_batches(
@@ -31,6 +40,46 @@ def source_batches(
     names, whole = [column.name for column in columns], CtidRange(0, None)
     for heap in load_heaps_as_of(dsn, snapshot.snapshot_id, relation):
         yield from read_range(dsn, snapshot.snapshot_id, heap.relation, names, whole, {})
+
+
+def rows_of_keys(
+    dsn: str,
+    snapshot: ExportedSnapshot,
+    relation: SourceRelation,
+    shape: RowShape,
+    keys: Sequence[Key],
+) -> Iterator[pa.RecordBatch]:
+    """The rows of some keys as ``snapshot`` sees them, as ``source_batches`` gives all of them."""
+    names = [column.name for column in shape.columns]
+    key = [names[i] for i in shape.key]
+    for first in range(0, len(keys), KEYS_AT_ONCE):
+        waiting = [keys[first : first + KEYS_AT_ONCE]]
+        while waiting:
+            chosen = waiting.pop()
+            texts = [list(map(str, values)) for values in zip(*chosen, strict=True)]
+            found = read_by_key(
+                dsn,
+                snapshot.snapshot_id,
+                relation,
+                WantedRows(key, texts, names),
+                max_bytes=ANSWER_BYTES if len(chosen) > 1 else LONGEST_ROW_BYTES,
+            )
+            if found is not None:
+                yield from found.select(names).to_batches()
+            else:  # wide rows: fewer at once
+                half = len(chosen) // 2
+                waiting += [chosen[half:], chosen[:half]]
+
+
+def can_read_by_key(shape: RowShape) -> bool:
+    """Whether rows of some keys can be asked for by equality, as those of a table with a key can.
+
+    Floats have values that are equal and not written alike, and arrays are no plain texts.
+    """
+    columns = [shape.columns[i] for i in shape.key]
+    return bool(columns) and not any(
+        column.is_array or column.type in {"FLOAT", "DOUBLE"} for column in columns
+    )
 
 
 @dataclass(slots=True)

@@ -24,6 +24,8 @@ from carbon_pipelines.quality.canonical import ComparedColumn, text_schema
 from carbon_pipelines.source.visibility import Visibility
 
 MARGIN = timedelta(minutes=10)
+Key = tuple[object, ...]
+"""Values of the columns that identify a row, as text in the forms of ``canonical.text_batch``."""
 _FACTS = re.compile(rb'"txId":(\d+).*?"commit_lsn":(\d+)')
 _SOURCE = b'"source":{'
 
@@ -37,7 +39,7 @@ class Touched:
         truncated: Whether one of them truncated it.
     """
 
-    keys: tuple[tuple[object, ...], ...]
+    keys: tuple[Key, ...]
     truncated: bool
 
 
@@ -52,14 +54,19 @@ def touched_keys(
         visibility: What the source snapshot sees.
         lsn: The L of the round.
     """
-    keys: dict[tuple[object, ...], None] = {}
+    keys: dict[Key, None] = {}
     truncated = False
     for event in unseen_events(envelopes, visibility, lsn):
         truncated = truncated or event["op"] == "t"
-        for image in (event["before"], event["after"]):
-            if image is not None:
-                keys[tuple(_key_text(image.get(column.name), column) for column in key)] = None
+        keys.update(dict.fromkeys(keys_of(event, key)))
     return Touched(tuple(keys), truncated)
+
+
+def keys_of(event: Mapping[str, Any], key: Sequence[ComparedColumn]) -> Iterator[Key]:
+    """The key before and after an event, as text; one of them where it did not change."""
+    for image in (event["before"], event["after"]):
+        if image is not None:
+            yield tuple(_key_text(image.get(column.name), column) for column in key)
 
 
 def unseen_events(
@@ -89,7 +96,7 @@ def _scalar_text(value: object) -> str:
     return str(value)
 
 
-def key_batch(keys: Iterable[tuple[object, ...]], key: Sequence[ComparedColumn]) -> pa.Table:
+def key_batch(keys: Iterable[Key], key: Sequence[ComparedColumn]) -> pa.Table:
     """Touched keys as text columns ``c0..``, as ``canonical.text_batch`` would give them."""
     columns = list(zip(*keys, strict=True)) or [()] * len(key)
     schema = text_schema(key)

@@ -5,7 +5,7 @@ does not: how it is found.
 """
 
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pyarrow as pa
 
@@ -82,6 +82,9 @@ class Verification:
         snapshot_id: The table snapshot of that comparison; None for a table without any.
         seconds: Wall time.
         cpu_seconds: CPU time of this process.
+        as_of: When the source was as it was compared: its snapshot was taken after that, UTC.
+        changed_keys: How many keys were compared, if those were that changed since an earlier
+            proof; None if all rows were.
         rows: Those of the keys that differ, by round, if they were asked for.
     """
 
@@ -98,6 +101,8 @@ class Verification:
     snapshot_id: int | None
     seconds: float
     cpu_seconds: float
+    as_of: datetime | None = None
+    changed_keys: int | None = None
     at_least: bool = False
     rows: tuple[DifferingRows, ...] = field(default=(), repr=False)
 
@@ -108,6 +113,11 @@ class Verification:
 
     def sentence(self) -> str:
         """The result as one line for people."""
+        if self.verified and self.changed_keys is not None:
+            return (
+                f"{self.table.label}: verified, {self.changed_keys:,} keys that changed since the "
+                f"last proof are equal at {self.position}"
+            )
         if self.verified:
             return f"{self.table.label}: verified, {self.lake_rows:,} rows equal at {self.position}"
         found = [f"{self.table.label}: NOT verified at {self.position}"]

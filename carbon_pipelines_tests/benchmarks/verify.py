@@ -2,7 +2,8 @@
 
     python -m carbon_pipelines_tests.benchmarks.verify [--rows N]
 
-One byte of one row is changed in the lake; verification has to find and name it, and the repair to
+After 10,000 changes all over the table, what changed since the first proof is verified. One byte of
+one row is changed in the lake; verification has to find and name it, and the repair to
 mend it in one commit. Then rows all over the table are lost, and mended. The leg that verifies is a
 process of its own; it is handed a database that holds ``first_copy.TABLE``. The stack is the one in
 CARBON_HOME if that is set, else a temporary one.
@@ -55,6 +56,7 @@ class Leg:
     peak_mb: int
     repaired_snapshot: int | None
     snapshots_made: int
+    snapshot_id: int | None
 
 
 def main() -> None:
@@ -63,20 +65,29 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=5_000_000)
     parser.add_argument("--leg", default="")
     parser.add_argument("--repair", action="store_true")
+    parser.add_argument("--proven", type=int)
     arguments = parser.parse_args()
     with running_stack() as stack:
         if arguments.leg:
-            leg = verify_leg(stack.endpoints(), arguments.leg, repair=arguments.repair)
+            leg = verify_leg(
+                stack.endpoints(), arguments.leg, repair=arguments.repair, proven=arguments.proven
+            )
             sys.stdout.write(json.dumps(leg) + "\n")
             return
         name = f"bench_{uuid.uuid4().hex[:8]}"
-        prepare(stack.create_source_database(name), stack.endpoints(), name, arguments.rows)
+        dsn = stack.create_source_database(name)
+        prepare(dsn, stack.endpoints(), name, arguments.rows)
         legs = [run_leg(name)]
+        change(dsn, stack.endpoints(), name, arguments.rows)
+        legs += [run_leg(name, proven=legs[0].snapshot_id), run_leg(name)]
         change_one_byte(stack.endpoints(), name, arguments.rows // 3)
         legs += [run_leg(name, repair=True), run_leg(name)]
         lose_rows(stack.endpoints(), name, arguments.rows, LOST_ROWS)
         legs += [run_leg(name, repair=True), run_leg(name)]
-    what_legs = ("equal", "one byte", "repaired", "rows lost", "repaired")
+    what_legs = (
+        *("equal", "changed", "equal"),
+        *("one byte", "repaired", "rows lost", "repaired"),
+    )
     for what, leg in zip(what_legs, legs, strict=True):
         sys.stdout.write(
             f"verify {what:10} {leg.cpu_seconds:6.2f} CPU-s {leg.seconds:6.2f} s "
@@ -90,6 +101,17 @@ def prepare(dsn: str, endpoints: Endpoints, name: str, rows: int) -> None:
         connection.execute(TABLE)
         connection.execute(ROWS.replace("%(rows)s", str(rows)).encode())
         connection.execute("VACUUM ANALYZE t")
+    database = declared(name)
+    drain(database, endpoints, timeout=timedelta(minutes=5))
+    sync_table(database.tables[0], database, endpoints)
+
+
+def change(dsn: str, endpoints: Endpoints, name: str, rows: int) -> None:
+    """Update 10,000 rows all over the table, and merge that."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(
+            "UPDATE t SET name = name || '.' WHERE id % %s = 0", [max(1, rows // 10_000)]
+        )
     database = declared(name)
     drain(database, endpoints, timeout=timedelta(minutes=5))
     sync_table(database.tables[0], database, endpoints)
@@ -128,20 +150,22 @@ def lose_rows(endpoints: Endpoints, name: str, rows: int, lost: int) -> int:
     return len(keys)
 
 
-def run_leg(name: str, *, repair: bool = False) -> Leg:
+def run_leg(name: str, *, repair: bool = False, proven: int | None = None) -> Leg:
     """Verify in a process of its own."""
     command = [sys.executable, "-m", "carbon_pipelines_tests.benchmarks.verify", "--leg", name]
-    done = subprocess.run(
-        command + ["--repair"] * repair, check=True, capture_output=True, text=True
-    )
+    command += ["--repair"] * repair + (["--proven", str(proven)] if proven else [])
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
     return Leg(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def verify_leg(endpoints: Endpoints, name: str, *, repair: bool) -> dict[str, object]:
+def verify_leg(
+    endpoints: Endpoints, name: str, *, repair: bool, proven: int | None
+) -> dict[str, object]:
     """Verify, and repair if that is asked for."""
     database = declared(name)
     (table,) = database.tables
-    found = verify_table(table, database, endpoints, limits=REPAIR_LIMITS if repair else None)
+    limits = REPAIR_LIMITS if repair else None
+    found = verify_table(table, database, endpoints, limits=limits, proven=proven)
     snapshot, before = None, _snapshots(endpoints, database)
     if repair:
         plan = plan_repair(found, endpoints)
@@ -156,6 +180,7 @@ def verify_leg(endpoints: Endpoints, name: str, *, repair: bool) -> dict[str, ob
         "cpu_seconds": found.cpu_seconds,
         "peak_mb": _peak_mb(),
         "repaired_snapshot": snapshot,
+        "snapshot_id": found.snapshot_id,
         "snapshots_made": _snapshots(endpoints, database) - before,
     }
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import pyarrow as pa
+from pyiceberg.table import Table
 
 from carbon_pipelines.catalog.table import ColumnSpec, TableSpec
 from carbon_pipelines.embedded.stack import Stack
@@ -67,21 +68,25 @@ class Bench(Pipeline):
     def damage(
         self, table: TableSpec, change: Callable[[Rows], Sequence[dict[str, object]]]
     ) -> None:
-        """Overwrite the copy with changed rows, as a foreign writer would.
+        """Overwrite the copy, as ``damage_rows`` does."""
+        damage_rows(self.iceberg(table.name), change)
 
-        Dates and timestamps are handed out as numbers, for Python has no infinite ones.
-        """
-        iceberg = self.iceberg(table.name)
-        arrow = iceberg.scan().to_arrow()
-        rows = arrow.cast(pa.schema([_numeric(field) for field in arrow.schema])).to_pylist()
-        changed = pa.Table.from_pylist(
-            list(change(rows)), schema=pa.schema([_numeric(field) for field in arrow.schema])
-        )
-        with warnings.catch_warnings(), iceberg.transaction() as transaction:
-            warnings.filterwarnings("ignore", "Merge on read is not yet supported")
-            # PyIceberg has no statistics of infinity
-            transaction.set_properties({"write.metadata.metrics.default": "none"})
-            transaction.overwrite(changed.cast(arrow.schema))
+
+def damage_rows(iceberg: Table, change: Callable[[Rows], Sequence[dict[str, object]]]) -> None:
+    """Overwrite a table of the lake with changed rows, as a foreign writer would.
+
+    Dates and timestamps are handed out as numbers, for Python has no infinite ones.
+    """
+    arrow = iceberg.scan().to_arrow()
+    rows = arrow.cast(pa.schema([_numeric(field) for field in arrow.schema])).to_pylist()
+    changed = pa.Table.from_pylist(
+        list(change(rows)), schema=pa.schema([_numeric(field) for field in arrow.schema])
+    )
+    with warnings.catch_warnings(), iceberg.transaction() as transaction:
+        warnings.filterwarnings("ignore", "Merge on read is not yet supported")
+        # PyIceberg has no statistics of infinity
+        transaction.set_properties({"write.metadata.metrics.default": "none"})
+        transaction.overwrite(changed.cast(arrow.schema))
 
 
 def _numeric(field: pa.Field) -> pa.Field:

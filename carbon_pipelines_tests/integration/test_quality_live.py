@@ -14,7 +14,7 @@ from carbon_pipelines.embedded.stack import Stack
 from carbon_pipelines.errors import CarbonPipelinesError, WrongDatabaseError
 from carbon_pipelines.lake import first_copy
 from carbon_pipelines.lake.recopy import recopy_table
-from carbon_pipelines.quality import reconcile
+from carbon_pipelines.quality import rounds
 from carbon_pipelines.quality.drilldown import Difference
 from carbon_pipelines.quality.verification import VerifyLimits
 from carbon_pipelines.source.connection import SourceConnection, session
@@ -58,7 +58,7 @@ def _commit_between_snapshot_and_l(
                     self.insert_lsn = current_insert_lsn(connection)
             return entered
 
-    monkeypatch.setattr(reconcile, "ExportedSnapshot", LateCommit)
+    monkeypatch.setattr(rounds, "ExportedSnapshot", LateCommit)
 
 
 def test_keys_of_a_transaction_the_snapshot_cannot_see_are_compared_in_the_next_round(
@@ -119,7 +119,7 @@ def test_a_truncate_the_snapshot_cannot_see_voids_the_round(
 def test_a_truncate_between_snapshot_and_read_voids_the_round(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sync_table = reconcile.sync_table
+    sync_table = rounds.sync_table
     pending = ["TRUNCATE reading"]
 
     def truncate_after_sync(*arguments: object, **named: object) -> object:
@@ -128,7 +128,7 @@ def test_a_truncate_between_snapshot_and_read_voids_the_round(
             bench.execute(pending.pop())
         return synced
 
-    monkeypatch.setattr(reconcile, "sync_table", truncate_after_sync)
+    monkeypatch.setattr(rounds, "sync_table", truncate_after_sync)
 
     found = bench.verify(bench.reading)
 
@@ -138,7 +138,7 @@ def test_a_truncate_between_snapshot_and_read_voids_the_round(
 def test_a_lake_merged_beyond_the_snapshot_voids_the_round(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sync_table = reconcile.sync_table
+    sync_table = rounds.sync_table
     pending = ["UPDATE reading SET big = 7 WHERE id = 7"]
 
     def another_run_first(*arguments: object, **named: object) -> object:
@@ -147,7 +147,7 @@ def test_a_lake_merged_beyond_the_snapshot_voids_the_round(
             bench.follow_all()
         return sync_table(*arguments, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(reconcile, "sync_table", another_run_first)
+    monkeypatch.setattr(rounds, "sync_table", another_run_first)
 
     found = bench.verify(bench.reading)
 
@@ -160,7 +160,7 @@ def test_a_copy_that_began_before_a_round_and_ends_inside_it_voids_it(
     """It knows the stream from before the source snapshot and the rows from after it."""
     blocker = psycopg.connect(bench.dsn)
     blocker.execute("SELECT pg_current_xact_id()")
-    sync_table, wait = reconcile.sync_table, first_copy.wait_until_older_transactions_ended
+    sync_table, wait = rounds.sync_table, first_copy.wait_until_older_transactions_ended
     waiting = threading.Event()
 
     def wait_for_blocker(connection: SourceConnection) -> None:
@@ -179,7 +179,7 @@ def test_a_copy_that_began_before_a_round_and_ends_inside_it_voids_it(
                 copying.result()
             return sync_table(*arguments, **named)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(reconcile, "sync_table", copy_ends_first)
+        monkeypatch.setattr(rounds, "sync_table", copy_ends_first)
         found = bench.verify(bench.reading)
 
     assert (found.differing_keys, found.verified, found.rounds) == ((), True, 2)

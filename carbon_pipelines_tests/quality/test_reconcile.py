@@ -5,7 +5,7 @@ from datetime import timedelta
 from carbon_pipelines.catalog.table import ColumnSpec, TableSpec
 from carbon_pipelines.quality.canonical import ComparedColumn
 from carbon_pipelines.quality.lake_scan import LakeSnapshot
-from carbon_pipelines.quality.reconcile import row_shape, schema_differences
+from carbon_pipelines.quality.rounds import row_shape, schema_differences
 from carbon_pipelines.quality.rowhash import RowShape
 from carbon_pipelines.source.relation import SourceColumn, SourceRelation, SourceType
 

@@ -11,6 +11,7 @@ import dagster as dg
 
 from carbon_pipelines.catalog.load import Catalog
 from carbon_pipelines.defs.jobs.erasure import erasure_job
+from carbon_pipelines.defs.jobs.readers import resume_job, rollback_job
 from carbon_pipelines.defs.jobs.release import release_job
 from carbon_pipelines.defs.jobs.repair import repair_job
 from carbon_pipelines.defs.jobs.replay import replay_job
@@ -20,6 +21,8 @@ JOBS: tuple[Callable[[Catalog], dg.JobDefinition], ...] = (
     release_job,
     repair_job,
     replay_job,
+    resume_job,
+    rollback_job,
 )
 
 
