@@ -110,7 +110,7 @@ def change(dsn: str, endpoints: Endpoints, name: str, rows: int) -> None:
     """Update 10,000 rows all over the table, and merge that."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute(
-            "UPDATE t SET name = name || '.' WHERE id % %s = 0", [max(1, rows // 10_000)]
+            "UPDATE t SET name = name || '.' WHERE id %% %s = 0", [max(1, rows // 10_000)]
         )
     database = declared(name)
     drain(database, endpoints, timeout=timedelta(minutes=5))

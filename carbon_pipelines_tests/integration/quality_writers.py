@@ -7,13 +7,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from random import Random
+from typing import Self
 
 import psycopg
 
 from carbon_pipelines.stream.capture import Capture
-from carbon_pipelines_tests.integration.quality_bench import Bench
+from carbon_pipelines_tests.integration.pipeline import Pipeline
 from carbon_pipelines_tests.integration.streaming import wait_until
 
 Connection = psycopg.Connection[tuple[object, ...]]
@@ -72,8 +73,61 @@ def writers(
         future.result()
 
 
+class SteadyChanges:
+    """Four connections that change ``rows`` rows a second of a table like ``reading``.
+
+    ``changed`` counts the rows of committed transactions. Of twenty transactions one deletes its
+    rows and inserts them again under other keys, so that the table stays as large as it is.
+    """
+
+    def __init__(self, dsn: str, table: str, *, keys: int, rows: float) -> None:
+        self._dsn, self._table, self._keys, self._pause = dsn, table, keys, 4 * 20 / rows
+        self._stop = threading.Event()
+        self._pool = ThreadPoolExecutor(4)
+        self._changed = [0] * 4
+        self._running: list[Future[None]] = []
+
+    @property
+    def changed(self) -> int:
+        return sum(self._changed)
+
+    def __enter__(self) -> Self:
+        self._running = [self._pool.submit(self._write, number) for number in range(4)]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._pool.shutdown()
+        for one in self._running:
+            one.result()
+
+    def _write(self, number: int) -> None:
+        chance, due = Random(number), time.monotonic()
+        with psycopg.connect(self._dsn, autocommit=True) as connection:
+            while not self._stop.is_set():
+                first = chance.randint(1, self._keys - 20)
+                with suppress(psycopg.errors.DeadlockDetected, psycopg.errors.UniqueViolation):
+                    self._changed[number] += self._change(connection, first, chance)
+                due = max(due + self._pause, time.monotonic() - 1)
+                self._stop.wait(max(0.0, due - time.monotonic()))
+
+    def _change(self, connection: Connection, first: int, chance: Random) -> int:
+        chosen = f"{self._table} WHERE abs(id) BETWEEN {first} AND {first + 19}"
+        if chance.random() > 0.05:
+            return connection.execute(
+                f"UPDATE {chosen.replace(' WHERE', ' SET mw = (mw + 1) % 90 WHERE')}".encode()
+            ).rowcount
+        return (
+            2
+            * connection.execute(
+                f"WITH gone AS (DELETE FROM {chosen} RETURNING *) INSERT INTO {self._table}"
+                " SELECT -id, name, code, plant, mw, at FROM gone".encode()
+            ).rowcount
+        )
+
+
 @contextmanager
-def captured(bench: Bench) -> Iterator[None]:
+def captured(bench: Pipeline) -> Iterator[None]:
     """A continuous capture holds the slot, before the body starts and until it ends."""
     stop = threading.Event()
     with ThreadPoolExecutor(1) as pool:

@@ -1,6 +1,8 @@
 """Readers of ``certified`` see a snapshot that was proven and scored, whatever becomes of main."""
 
 import os
+import sys
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,9 +29,15 @@ from carbon_pipelines.quality.lake_scores import open_scores
 from carbon_pipelines_tests.conftest import SourceDatabase
 from carbon_pipelines_tests.integration.pipeline import Killed, Pipeline
 from carbon_pipelines_tests.integration.quality_bench import Rows, damage_rows
+from carbon_pipelines_tests.integration.quality_writers import SteadyChanges, captured
 from carbon_pipelines_tests.oracle import differences
 
 pytestmark = pytest.mark.integration
+
+ROUNDS = 50 if os.environ.get("CARBON_NIGHTLY") else 5
+BUSY_ROWS = 20_000
+LOST_ROW = 20_001
+"""Nobody writes to it, so that nothing but its loss can be found."""
 
 SCHEMA = (
     "CREATE TABLE plant (id integer PRIMARY KEY, name text)",
@@ -403,3 +411,34 @@ def test_two_who_certify_at_once_exclude_each_other_and_a_dead_one_holds_nobody_
     monkeypatch.setattr(certification, "release_candidate", certified.release_candidate)
     assert lake.certify().what == "moved"
     assert CANDIDATE not in lake.iceberg("reading").metadata.refs
+
+
+def test_no_false_alarm_beside_2000_changes_a_second_and_then_one_row_is_found(
+    lake: Certified,
+) -> None:
+    lake.execute(
+        "INSERT INTO reading SELECT n, 'r', 'c' || n, 1 + n % 9, 1, now()"
+        f" FROM generate_series(501, {LOST_ROW}) n",
+    )
+    lake.drain()
+    lake.certify()
+    compared: list[int | None] = []
+    began = time.monotonic()
+    with captured(lake), SteadyChanges(lake.dsn, "reading", keys=BUSY_ROWS, rows=2000) as busy:
+        for number in range(ROUNDS):
+            done = lake.certify(full=number % 2 == 0)
+            assert done.verification is not None, done.proof()
+            assert not done.verification.differs, done.proof()
+            assert done.what in {"moved", "renewed", "unproven"}, done.sentence()
+            compared.append(done.verification.changed_keys)
+        rate = busy.changed / (time.monotonic() - began)
+        damage_rows(
+            lake.iceberg("reading"), lambda rows: [row for row in rows if row["id"] != LOST_ROW]
+        )
+        found = lake.certify()
+    sys.stderr.write(f"{rate:,.0f} changes a second, {ROUNDS} rounds, compared {compared}\n")
+    assert rate > 500  # on a busy machine; what it is, is printed
+    assert None in compared
+    assert any(compared)
+    assert found.what == "unequal", found.sentence()
+    assert f"({LOST_ROW}): missing in lake" in found.proof()
