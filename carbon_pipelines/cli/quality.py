@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 @click.option("--full", is_flag=True, help="Read everything, whatever the last kept score knows.")
 @click.option(
     "--runner",
-    type=click.Choice(["pass", "great_expectations"]),
+    type=click.Choice(["pass", "great_expectations", "trino"]),
     default="pass",
     show_default=True,
-    help="Who counts the standard kinds: one pass of ours, or Great Expectations.",
+    help="Who counts the standard kinds: one pass of ours, Great Expectations, or Trino.",
 )
 def quality(
     patterns: tuple[str, ...], *, as_json: bool, keep: bool, full: bool, runner: "Runner"
@@ -47,7 +47,7 @@ def quality(
     from carbon_pipelines.quality.lake_scores import open_scores
     from carbon_pipelines.quality.scorecard import score_facts, scorecard
 
-    with open_scores(endpoints.lake) as scores:
+    with open_scores(endpoints.lake, endpoints.trino) as scores:
 
         def scored(table: TableSpec) -> bool:
             database = catalog.database(table.database)

@@ -149,6 +149,7 @@ from carbon_pipelines.errors.quality import (
     QualityError,
     RepairRefusedError,
     RunnerMissingError,
+    RunnerUnavailableError,
     StillDifferentError,
 )
 from carbon_pipelines.errors.root import (
@@ -299,6 +300,7 @@ __all__ = [
     "RowNeededError",
     "RowsMissingError",
     "RunnerMissingError",
+    "RunnerUnavailableError",
     "SchemaVersionMissingError",
     "SecondCatalogError",
     "SequenceNumberError",

@@ -70,6 +70,19 @@ class RunnerMissingError(QualityError):
         )
 
 
+class RunnerUnavailableError(QualityError):
+    """Who is to count expectations does not answer."""
+
+    retryable = True
+
+    def __init__(self, runner: str, where: str, detail: str) -> None:
+        self.runner, self.where, self.detail = runner, where, detail
+        super().__init__(
+            f"Expectations are to be counted by {runner} at {where}, which does not do so: "
+            f"{detail}. Nothing was scored. Run it again when it answers, or choose another runner."
+        )
+
+
 class RepairRefusedError(QualityError):
     """Differences that are not mended key by key."""
 

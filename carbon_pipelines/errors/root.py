@@ -153,6 +153,7 @@ CarbonPipelinesError                  (``retryable`` says whether the same call 
 │   ├── ExpectationsMisfitError       expectations do not fit a table's columns
 │   ├── LakeUnreadableError           the independent reader cannot read a table snapshot
 │   ├── RunnerMissingError            who is to count expectations is not installed
+│   ├── RunnerUnavailableError        (retryable) who is to count expectations does not answer
 │   └── RepairRefusedError            differences that are not mended key by key
 ├── CertificationError                what audited readers see could not be changed
 │   ├── CertifiedMovedError           (retryable) somebody else moved the branch meanwhile

@@ -31,7 +31,7 @@ from carbon_pipelines.lake.certified import certify, keep_candidate, release_can
 from carbon_pipelines.lake.connection import load_lake_table, load_table
 from carbon_pipelines.quality.lake_scores import LakeScores
 from carbon_pipelines.quality.reconcile import verify_table
-from carbon_pipelines.quality.scoring import ScoredTable
+from carbon_pipelines.quality.scoring import Runner, ScoredTable
 from carbon_pipelines.quality.verification import Verification, VerifyLimits
 
 FULL_EVERY = timedelta(days=1)
@@ -106,6 +106,7 @@ def certify_table(
     *,
     by: str,
     full: bool = False,
+    runner: Runner = "pass",
     limits: VerifyLimits | None = None,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Certification:
@@ -120,6 +121,7 @@ def certify_table(
         scores: Of ``lake_scores.open_scores``.
         by: Who certifies.
         full: Compare and score all rows, whatever is known.
+        runner: Who counts rows that fail expectations.
         limits: Of the comparison.
         now: The clock.
 
@@ -156,6 +158,7 @@ def certify_table(
             now=now(),
             keep=True,
             full=full,
+            runner=runner,
             snapshot_id=verification.snapshot_id if verification is not None else None,
         )
         metadata = load_lake_table(catalog, identifier).metadata

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from carbon_pipelines.catalog.database import DatabaseSpec
 from carbon_pipelines.catalog.table import TableSpec
-from carbon_pipelines.embedded.endpoints import LakeEndpoint
+from carbon_pipelines.embedded.endpoints import LakeEndpoint, TrinoEndpoint
 from carbon_pipelines.lake.connection import open_catalog
 from carbon_pipelines.quality.history import load_sums, record_score
 from carbon_pipelines.quality.lake_scan import open_engine
@@ -31,7 +31,10 @@ FULL_EVERY = timedelta(days=1)
 class LakeScores:
     """Scores tables of one lake; made by ``open_scores``."""
 
-    def __init__(self, lake: LakeEndpoint, stack: ExitStack) -> None:
+    def __init__(
+        self, lake: LakeEndpoint, stack: ExitStack, trino: TrinoEndpoint | None = None
+    ) -> None:
+        self._trino = trino
         self.catalog = stack.enter_context(open_catalog(lake))
         self._engine = stack.enter_context(
             open_engine(lake, memory_bytes=ENGINE_BYTES, threads=ENGINE_THREADS)
@@ -73,6 +76,7 @@ class LakeScores:
             snapshot_id=snapshot_id,
             runner=runner,
             sums=sums,
+            trino=self._trino,
         )
         if keep:
             record_score(self.catalog, scored)
@@ -80,7 +84,10 @@ class LakeScores:
 
 
 @contextmanager
-def open_scores(lake: LakeEndpoint) -> Generator[LakeScores]:
-    """The catalog and the engine for as many tables as need be: opening them takes longest."""
+def open_scores(lake: LakeEndpoint, trino: TrinoEndpoint | None = None) -> Generator[LakeScores]:
+    """The catalog and the engine for as many tables as need be: opening them takes longest.
+
+    ``trino`` is needed by the runner of that name alone.
+    """
     with ExitStack() as stack:
-        yield LakeScores(lake, stack)
+        yield LakeScores(lake, stack, trino)

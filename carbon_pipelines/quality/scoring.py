@@ -12,7 +12,7 @@ import hashlib
 import json
 import resource
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
@@ -23,7 +23,12 @@ from pyiceberg.table import Table
 from carbon_pipelines.catalog.database import DatabaseSpec
 from carbon_pipelines.catalog.expectations import ExpectationSpec, References
 from carbon_pipelines.catalog.table import TableSpec
-from carbon_pipelines.errors import ExpectationsMisfitError, TableNotCopiedError
+from carbon_pipelines.embedded.endpoints import TRINO_VARIABLE, TrinoEndpoint
+from carbon_pipelines.errors import (
+    ExpectationsMisfitError,
+    SettingMissingError,
+    TableNotCopiedError,
+)
 from carbon_pipelines.lake.connection import load_table
 from carbon_pipelines.lake.state import CREATED, TableProgress, find_carrier, read_progress
 from carbon_pipelines.quality.checks import Surroundings, plan_check
@@ -36,13 +41,13 @@ from carbon_pipelines.quality.judging import unscorable
 from carbon_pipelines.quality.lake_scan import scan_sql
 from carbon_pipelines.quality.relations import Relation, name_relations
 from carbon_pipelines.quality.score import Score, judge_score
-from carbon_pipelines.quality.sql_text import DUCKDB, FILE_COLUMN
+from carbon_pipelines.quality.sql_text import DUCKDB, FILE_COLUMN, TRINO
 
 SCORE_VERSION = "1"
 """Version of how outcomes become a score; a new one makes scores that are not compared."""
 
 
-Runner = Literal["pass", "great_expectations"]
+Runner = Literal["pass", "great_expectations", "trino"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +104,7 @@ def score_table(
     snapshot_id: int | None = None,
     runner: Runner = "pass",
     sums: Sums | None = None,
+    trino: TrinoEndpoint | None = None,
 ) -> ScoredTable:
     """Score a table at ``snapshot_id``, or at the newest snapshot of ``main``.
 
@@ -111,12 +117,15 @@ def score_table(
         snapshot_id: A table snapshot.
         runner: Who counts the standard kinds; the score is the same.
         sums: Of an earlier score against the same expectations: what they tell is not read again.
+        trino: Where it is, for the runner of that name.
 
     Raises:
         TableNotCopiedError: There is nothing to score.
         ExpectationsMisfitError: Expectations do not fit the table's columns; nothing was read.
         LakeUnreadableError: DuckDB cannot read the snapshot.
         RunnerMissingError: The runner is not installed.
+        RunnerUnavailableError: The runner does not answer (retryable).
+        SettingMissingError: Nothing says where the runner is.
     """
     began = _cpu_seconds()
     pinned = _pin(catalog, table, snapshot_id)
@@ -139,6 +148,8 @@ def score_table(
         from carbon_pipelines.quality.gx_run import run_great_expectations
 
         given = run_great_expectations(engine, around, written).counts
+    elif runner == "trino":
+        given = _by_trino(trino, around, [pinned, *others.values()], written)
     counts = EngineCounts(
         engine,
         around,
@@ -165,6 +176,22 @@ def score_table(
         sums=run.sums,
         cpu_seconds=_cpu_seconds() - began,
     )
+
+
+def _by_trino(
+    trino: TrinoEndpoint | None,
+    around: Surroundings,
+    pinned: Sequence[_Pinned],
+    written: Sequence[ExpectationSpec],
+) -> Mapping[str, int]:
+    """What Trino counts of the same snapshots."""
+    from carbon_pipelines.quality.trino_run import TrinoSnapshot, run_trino
+
+    if trino is None:
+        raise SettingMissingError(TRINO_VARIABLE, "the Trino that counts expectations")
+    there = replace(around, dialect=TRINO)
+    snapshots = [TrinoSnapshot(one.table, one.snapshot_id) for one in pinned]
+    return run_trino(trino, snapshots, [plan_check(one, there) for one in written])
 
 
 def _pin(catalog: Catalog, table: TableSpec, snapshot_id: int | None = None) -> _Pinned | None:

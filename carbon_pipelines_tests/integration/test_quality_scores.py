@@ -11,6 +11,7 @@ import dagster as dg
 import psycopg
 import pytest
 from click.testing import CliRunner
+from trino.dbapi import Cursor
 
 from carbon_pipelines.catalog.load import PACKAGED
 from carbon_pipelines.cli import cli
@@ -89,6 +90,44 @@ def test_a_good_market_passes_and_damage_is_scored_explained_and_kept_once(
     assert sorted(kept) == sorted(set(expected))
     rows = lake_rows(pipeline, "violation", "expectation, row", f"table_name = '{counterparty}'")
     assert ("between(rating)", '{"counterparty_id": "2", "rating": "(confidential)"}') in rows
+
+
+@pytest.mark.trino
+def test_trino_counts_what_our_pass_counts(pipeline: Pipeline, run: Run, trino: Cursor) -> None:
+    pipeline.execute(
+        "ALTER TABLE meter DROP CONSTRAINT meter_facility_id_fkey",
+        "ALTER TABLE facility ALTER name DROP NOT NULL",
+        "UPDATE facility SET latitude = 'NaN', name = NULL WHERE facility_id IN (2, 3)",
+        "UPDATE meter SET facility_id = 4711 WHERE meter_id < 4",
+        "UPDATE counterparty SET legal_name = 'The same', rating = 11 WHERE counterparty_id < 3",
+        "UPDATE carbon_price_tick SET bid = ask + 1 WHERE instrument = 'UKA'",
+        "UPDATE credit SET vintage = 1990 WHERE tonnes > 500",
+    )
+    run("sync")
+
+    ours = scores(run("quality", "--json", code=1))
+    theirs = scores(run("quality", "--json", "--runner", "trino", code=1))
+
+    failed = {
+        one["label"]
+        for facts in theirs.values()
+        for one in facts["expectations"]
+        if one["unexpected_rows"]
+    }
+    assert failed >= {
+        "not_null(name)",
+        "between(latitude)",
+        "references(facility_id)",
+        "unique(legal_name)",
+        "between(vintage)",
+        "bid_below_ask",
+    }
+    assert theirs == ours
+    counted = trino.execute(
+        "SELECT count(*) FROM system.runtime.queries WHERE source = 'carbon_pipelines'"
+        f" AND state = 'FINISHED' AND query LIKE '%{pipeline.name}%'"
+    ).fetchall()
+    assert counted[0][0] >= 2 * len(TABLES)
 
 
 def test_a_failed_gate_blocks_what_reads_that_table_and_nothing_else(

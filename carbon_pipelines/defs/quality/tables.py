@@ -10,7 +10,7 @@ data is bad. Each table is a step of its own, so that a failed check blocks no o
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
 from pydantic import Field
@@ -36,6 +36,10 @@ class CertifyConfig(dg.Config):
 
     full: bool = Field(
         default=False, description="Compare and score all rows, whatever is known of them."
+    )
+    runner: Literal["pass", "great_expectations", "trino"] = Field(
+        default="pass",
+        description="Who counts rows that fail: one pass of ours, Great Expectations, or Trino.",
     )
 
 
@@ -66,7 +70,7 @@ def table_quality(table: TableSpec, database: DatabaseSpec) -> dg.AssetsDefiniti
         from carbon_pipelines.quality.lake_scores import open_scores
 
         resolved = endpoints.resolve()
-        with as_failure(), open_scores(resolved.lake) as scores:
+        with as_failure(), open_scores(resolved.lake, resolved.trino) as scores:
             try:
                 done = certify_table(
                     table,
@@ -75,6 +79,7 @@ def table_quality(table: TableSpec, database: DatabaseSpec) -> dg.AssetsDefiniti
                     scores,
                     by=f"Dagster run {context.run.run_id}",
                     full=config.full,
+                    runner=config.runner,
                 )
             except CarbonPipelinesError as error:
                 if not error.retryable:
