@@ -71,7 +71,7 @@ from carbon_pipelines.source.visibility import (
     load_moment,
     wait_until_older_transactions_ended,
 )
-from carbon_pipelines.stream.drain import wait_captured
+from carbon_pipelines.stream.drain import drain, wait_captured
 from carbon_pipelines.stream.progress import Progress, load_progress
 from carbon_pipelines.stream.resume import check_same_source
 from carbon_pipelines.stream.topic_state import load_topic_state
@@ -150,9 +150,7 @@ class FirstCopy:
     def _copy(self) -> FirstCopied:
         self._rows = 0
         with session(self._dsn) as connection:
-            stream = load_progress(self._endpoints, self._database) or self._captured(
-                emit_marker(connection, b"before first copy")
-            )
+            stream = load_progress(self._endpoints, self._database) or self._begin_capture()
             check_declared(connection, self._database, self._spec)
             identity = load_identity(connection)
             check_same_source(self._database.name, stream, identity)
@@ -173,12 +171,12 @@ class FirstCopy:
                 constants = copied_at(began) if self._spec.is_history else {}
                 reader = RangeReader(*as_of, relation, heaps, self._spec, constants=constants)
                 table, staged = self._copy_ranges(table, staged, reader, layout)
-        self._captured(marker_lsn)
+        wait_captured(self._database, self._endpoints, marker_lsn, timeout=CAPTURE_TIMEOUT)
         return self._publish(table, staged, layout)
 
-    def _captured(self, lsn: int) -> Progress:
-        """Wait until Kafka holds everything before ``lsn``; the capture's progress then."""
-        wait_captured(self._database, self._endpoints, lsn, timeout=CAPTURE_TIMEOUT)
+    def _begin_capture(self) -> Progress:
+        """Set up what nobody has set up yet: no copy may be older than the slot."""
+        drain(self._database, self._endpoints, timeout=CAPTURE_TIMEOUT)
         progress = load_progress(self._endpoints, self._database)
         if progress is None:
             raise ProgressMissingError(self._database.name)
