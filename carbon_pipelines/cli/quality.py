@@ -47,7 +47,8 @@ def quality(
     from carbon_pipelines.quality.lake_scores import open_scores
     from carbon_pipelines.quality.scorecard import score_facts, scorecard
 
-    with open_scores(endpoints.lake, endpoints.trino) as scores:
+    trino = endpoints.trino if runner == "trino" else None
+    with open_scores(endpoints.lake, trino) as scores:
 
         def scored(table: TableSpec) -> bool:
             database = catalog.database(table.database)

@@ -70,7 +70,12 @@ def table_quality(table: TableSpec, database: DatabaseSpec) -> dg.AssetsDefiniti
         from carbon_pipelines.quality.lake_scores import open_scores
 
         resolved = endpoints.resolve()
-        with as_failure(), open_scores(resolved.lake, resolved.trino) as scores:
+        with (
+            as_failure(),
+            open_scores(
+                resolved.lake, resolved.trino if config.runner == "trino" else None
+            ) as scores,
+        ):
             try:
                 done = certify_table(
                     table,
