@@ -16,7 +16,8 @@ from carbon_pipelines.source.copy_text import BLOCK_BYTES, copy_blocks, decode_b
 from carbon_pipelines.source.leaves import check_leaves
 from carbon_pipelines.source.relation import SourceRelation
 
-_PLACE = "n"
+_PLACE = ""
+"""The name of the column of places: one that no column of PostgreSQL has."""
 
 
 @dataclass(frozen=True, slots=True)
