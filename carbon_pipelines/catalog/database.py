@@ -20,7 +20,7 @@ from carbon_pipelines.errors import UnknownTableError
 LONGEST_NAME = 48
 
 
-RESERVED_DATABASES = frozenset({"quality"})
+RESERVED_DATABASES = frozenset({"mart", "mart_build", "quality"})
 """Iceberg namespaces of our own tables."""
 
 

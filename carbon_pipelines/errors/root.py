@@ -160,6 +160,16 @@ CarbonPipelinesError                  (``retryable`` says whether the same call 
 │   ├── CertifiedRefusedError         the branch cannot be moved to a snapshot
 │   ├── NotCertifiedError             a table has no certified snapshot
 │   └── RollbackRefusedError          the branch cannot be set back as asked
+├── MartError                         a mart could not be built
+│   ├── MartProjectError              a file of the dbt project cannot be right
+│   ├── MartProjectMissingError       there is no dbt project
+│   ├── MartSourceError               a mart reads a table that it cannot be built from
+│   ├── MartTestsAloneError           a mart's tests cannot be run without building it
+│   ├── UnknownMartError              the dbt project has no such mart
+│   ├── MartBuildError                rows could not be made
+│   ├── MartPublishError              (retryable) rows that passed their tests were not published
+│   ├── MartTestsFailedError          rows fail a test, so that they were not published
+│   └── MartColumnTypeError           a column's type is none for marts
 └── DemoStageError                    a process of the demo failed
 """
 

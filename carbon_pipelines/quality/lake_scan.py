@@ -55,28 +55,40 @@ def open_engine(
     """
     with TemporaryDirectory(prefix="carbon-verify-") as spill:
         engine = duckdb.connect(
-            config={
-                "memory_limit": f"{memory_bytes // 1_000_000}MB",
-                "threads": threads,
-                "temp_directory": spill,
-                "extension_directory": str(Path(spill) / "extensions"),
-                "autoinstall_known_extensions": False,
-                "autoload_known_extensions": False,
-                "preserve_insertion_order": False,
-                "enable_external_file_cache": False,
-                "disabled_optimizers": "build_side_probe_side",
-            }
+            config=engine_config(Path(spill), memory_bytes=memory_bytes, threads=threads)
         )
         try:
-            for package in (duckdb_extension_avro, duckdb_extension_iceberg):
-                engine.load_extension(_extension_file(package))
-            engine.execute("SET TimeZone = 'UTC'")
-            engine.execute("SET enable_progress_bar = false")  # output is the command's
-            if lake is not None:
-                engine.register_filesystem(_ObjectStore(_object_store(lake)))
+            equip_engine(engine, lake)
             yield engine
         finally:
             engine.close()
+
+
+def engine_config(
+    spill: Path, *, memory_bytes: int, threads: int
+) -> dict[str, str | bool | int | float | list[str]]:
+    """What an engine that reads the lake is opened with; past its limit it spills to ``spill``."""
+    return {
+        "memory_limit": f"{memory_bytes // 1_000_000}MB",
+        "threads": threads,
+        "temp_directory": str(spill),
+        "extension_directory": str(spill / "extensions"),
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+        "preserve_insertion_order": False,
+        "enable_external_file_cache": False,
+        "disabled_optimizers": "build_side_probe_side",
+    }
+
+
+def equip_engine(engine: duckdb.DuckDBPyConnection, lake: LakeEndpoint | None) -> None:
+    """Teach an engine to read Iceberg tables, and those of ``lake`` in its object store."""
+    for package in (duckdb_extension_avro, duckdb_extension_iceberg):
+        engine.load_extension(_extension_file(package))
+    engine.execute("SET TimeZone = 'UTC'")
+    engine.execute("SET enable_progress_bar = false")  # output is the command's
+    if lake is not None:
+        engine.register_filesystem(_ObjectStore(_object_store(lake)))
 
 
 def _extension_file(package: ModuleType) -> str:

@@ -1,0 +1,4 @@
+select
+  counterparty_id,
+  legal_name
+from {{ certified(source('market', 'counterparty')) }}

@@ -1,0 +1,4 @@
+select
+  meter_id,
+  facility_id
+from {{ certified(source('market', 'meter')) }}
