@@ -15,6 +15,7 @@ from carbon_pipelines.defs.jobs.people import jobs
 from carbon_pipelines.defs.lake.tables import lake_tables
 from carbon_pipelines.defs.maintenance.actions import action_assets
 from carbon_pipelines.defs.maintenance.health import health_assets
+from carbon_pipelines.defs.mart.marts import marts
 from carbon_pipelines.defs.quality.tables import quality_tables
 from carbon_pipelines.defs.resources.endpoints import EndpointsResource
 from carbon_pipelines.defs.source.tables import source_tables
@@ -34,7 +35,8 @@ def build_definitions(environ: Mapping[str, str]) -> dg.Definitions:
 
     Raises:
         DeclarationError: A declaration is wrong; files and lines are named.
-        SettingsError: ``CARBON_AUTOMATION`` has a value it cannot have.
+        MartError: The dbt project cannot be right.
+        SettingsError: ``CARBON_AUTOMATION`` or ``CARBON_MART_TARGET`` has a value it cannot have.
     """
     catalog = load_catalog(catalog_directory(environ))
     return dg.Definitions.merge(
@@ -43,6 +45,7 @@ def build_definitions(environ: Mapping[str, str]) -> dg.Definitions:
         lake_tables(catalog),
         maintenance(catalog),
         quality_tables(catalog),
+        marts(catalog, environ, running=automation_runs(environ)),
         automation(catalog, environ),
         upkeep(catalog, running=automation_runs(environ)),
         certifying(catalog, running=automation_runs(environ)),

@@ -16,3 +16,8 @@ def table_key(stage: str, table: TableSpec) -> dg.AssetKey:
 def database_key(stage: str, database: DatabaseSpec) -> dg.AssetKey:
     """``stage/database``."""
     return dg.AssetKey([stage, database.name])
+
+
+def mart_key(name: str) -> dg.AssetKey:
+    """``mart/<model>``."""
+    return dg.AssetKey(["mart", name])

@@ -43,7 +43,9 @@ def test_a_stages_pool_is_called_as_the_stage() -> None:
         for key in node.keys
     }
 
-    assert pools == {(stage, stage) for stage in ("stream", "lake", "maintenance", "quality")}
+    assert pools == {
+        (stage, stage) for stage in ("stream", "lake", "maintenance", "quality", "mart")
+    }
 
 
 def test_every_lake_table_is_as_fresh_as_it_was_promised() -> None:
