@@ -132,7 +132,7 @@ class _Demo:
         return worked
 
     def _materialize(self) -> None:
-        chosen = ("--select", "group:stream or group:lake")
+        chosen = ("--select", "group:stream or group:lake or group:quality or group:mart")
         arguments = ("asset", "materialize", "-m", "carbon_pipelines.definitions", *chosen)
         with self._process("materialize", "-m", "dagster", *arguments) as materialize:
             self._await(materialize, "materialize", seconds=600)
