@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 from carbon_pipelines.catalog.debezium import DebeziumSpec
 from carbon_pipelines.catalog.document import Document
 from carbon_pipelines.catalog.expectations import KINDS
+from carbon_pipelines.catalog.owners import ReceiverSpec, SmtpSpec
 from carbon_pipelines.catalog.quality import QualitySpec
 from carbon_pipelines.catalog.table import ColumnSpec, DeadLettersSpec, PartitionField, SortField
 
@@ -23,10 +24,15 @@ _PARTS: Mapping[str, type[BaseModel]] = {
     "columns": ColumnSpec,
     "dead_letters": DeadLettersSpec,
     "debezium": DebeziumSpec,
+    "default": ReceiverSpec,
     "partitioning": PartitionField,
     "quality": QualitySpec,
+    "smtp": SmtpSpec,
     "sort_order": SortField,
+    "teams": ReceiverSpec,
 }
+_SECRET = "_variable"
+"""How fields end whose value, if it is wrong, may be the secret itself and is not repeated."""
 _SENTENCES: Mapping[str, str] = {  # by pydantic's kind of error
     "mistake": "{reason}",
     "literal_error": "must be {expected}",
@@ -63,8 +69,12 @@ def as_problem(document: Document, known: Sequence[str], detail: ErrorDetails) -
         reason = f'"{_spelled(loc)}" is missing; every declaration of this kind has it'
         return document.path, document.line(loc), reason
     known_kind = _SENTENCES.get(detail["type"])
+    if detail["type"] == "mapping_type" and loc[:1] == ("teams",):
+        known_kind = "must hold one entry per team"
     sentence = known_kind.format(**context) if known_kind else detail["msg"]
-    got = f', not "{detail["input"]}"' if isinstance(detail["input"], str) else ""
+    secret = bool(loc) and str(loc[-1]).endswith(_SECRET)
+    told = isinstance(detail["input"], str) and not secret
+    got = f', not "{detail["input"]}"' if told else ""
     return document.path, document.line(loc), f"{_spelled(loc)}: {sentence}{got}"
 
 

@@ -4,6 +4,7 @@ What belongs here: which file declares what, and the rules between files. What d
 directory is (the caller asks ``embedded.endpoints.catalog_directory``), the sentences for what
 pydantic finds (``findings.py``), and the rules within one table (``table.py``).
 
+    <directory>/owners.yaml
     <directory>/<database>/_database.yaml
     <directory>/<database>/<logical name>.yaml
 """
@@ -21,6 +22,7 @@ from carbon_pipelines.catalog.database import DatabaseSpec
 from carbon_pipelines.catalog.debezium import DebeziumSpec
 from carbon_pipelines.catalog.document import Document, load_document
 from carbon_pipelines.catalog.findings import Problem, as_problem, unknown_field
+from carbon_pipelines.catalog.owners import OwnersSpec
 from carbon_pipelines.catalog.quality import Place
 from carbon_pipelines.catalog.table import TableSpec, default_name
 from carbon_pipelines.catalog.values import WORD, Declared
@@ -28,6 +30,7 @@ from carbon_pipelines.errors import DeclarationError, UnknownTableError
 
 PACKAGED = Path(__file__).parent / "tables"
 DATABASE_FILE = "_database.yaml"
+OWNERS_FILE = "owners.yaml"
 
 Model = TypeVar("Model", bound=Declared)
 # told by the directory, never written in a file
@@ -36,9 +39,10 @@ _FROM_PLACE = frozenset({"database", "debezium", "tables"})
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """Everything that is declared, in name order."""
+    """Everything that is declared, in name order; ``owners`` is None where nobody says them."""
 
     databases: tuple[DatabaseSpec, ...]
+    owners: OwnersSpec | None = None
 
     @property
     def tables(self) -> tuple[TableSpec, ...]:
@@ -87,20 +91,30 @@ def load_catalog(directory: Path | None = None) -> Catalog:
         raise DeclarationError([(root, 1, reason)])
     problems: list[Problem] = []
     databases: list[DatabaseSpec] = []
+    owners: OwnersSpec | None = None
     for entry in sorted(root.iterdir()):
         if entry.name.startswith((".", "__")):
             continue
-        if entry.is_dir():
-            try:
+        try:
+            if entry.is_dir():
                 databases.append(load_database(entry))
-            except DeclarationError as error:
-                problems.extend(error.problems)
-        elif entry.suffix in {".yaml", ".yml"}:
-            reason = "belongs in a directory named after its database"
-            problems.append((entry, 1, reason))
+            elif entry.name == OWNERS_FILE:
+                owners = _declared(OwnersSpec, load_document(entry), {}, hidden=frozenset())
+            else:
+                problems.extend(_misplaced(entry))
+        except DeclarationError as error:
+            problems.extend(error.problems)
     if problems:
         raise DeclarationError(problems)
-    return Catalog(tuple(databases))
+    return Catalog(tuple(databases), owners)
+
+
+def _misplaced(path: Path) -> Iterator[Problem]:
+    """A file beside the databases that is not read, and looks as if it were meant to be."""
+    if path.name == "owners.yml":
+        yield path, 1, f"is not read; call it {OWNERS_FILE}"
+    elif path.suffix in {".yaml", ".yml"}:
+        yield path, 1, "belongs in a directory named after its database"
 
 
 def load_database(directory: Path) -> DatabaseSpec:
