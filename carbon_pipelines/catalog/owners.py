@@ -1,7 +1,7 @@
 """Who is told when something of a team's tables is wrong: the fields of ``owners.yaml``.
 
-What belongs here: teams, their receivers, and the rules between these fields. What does not: what is
-told (``alerts/``) and any secret. A webhook's URL and the mail server's password are secrets; a
+What belongs here: teams, their receivers, and the rules between these fields. What does not: what
+is told (``alerts/``) and any secret. A webhook's URL and the mail server's password are secrets; a
 declaration names the environment variable that holds each, and nothing else of it.
 """
 

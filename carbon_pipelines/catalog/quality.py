@@ -112,9 +112,11 @@ class QualitySpec(Declared):
 
     ``threshold`` is the score, 0 to 100, from which on a snapshot is good enough to be read;
     ``weights`` count dimensions against each other, 1 if not written. Of rows that fail an
-    expectation, ``sample_rows`` are kept.
+    expectation, ``sample_rows`` are kept. The owner is told of a score that falls by ``drop``
+    points.
     """
 
     threshold: Annotated[float, BeforeValidator(_threshold)] = 90.0
     weights: Mapping[Dimension, Weight] = Field(default_factory=dict[Dimension, float])
     sample_rows: Annotated[int, BeforeValidator(_sample_rows)] = 10
+    drop: Weight = 5.0

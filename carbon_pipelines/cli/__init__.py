@@ -5,6 +5,7 @@ Heavy imports stay inside the commands, so that ``carbon --help`` answers at onc
 """
 
 from carbon_pipelines.cli import (
+    alerts,
     certification,
     compaction,
     debezium,
@@ -23,6 +24,7 @@ from carbon_pipelines.cli import (
 from carbon_pipelines.cli.group import cli
 
 __all__ = [
+    "alerts",
     "certification",
     "cli",
     "compaction",

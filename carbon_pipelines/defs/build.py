@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import dagster as dg
 
 from carbon_pipelines.catalog.load import Catalog, load_catalog
+from carbon_pipelines.defs.automation.alerts import alerts
 from carbon_pipelines.defs.automation.certify import certifying
 from carbon_pipelines.defs.automation.databases import automation, automation_runs
 from carbon_pipelines.defs.automation.upkeep import upkeep
@@ -48,6 +49,7 @@ def build_definitions(environ: Mapping[str, str]) -> dg.Definitions:
         marts(catalog, environ, running=automation_runs(environ)),
         automation(catalog, environ),
         upkeep(catalog, running=automation_runs(environ)),
+        alerts(catalog, running=automation_runs(environ)),
         certifying(catalog, running=automation_runs(environ)),
         jobs(catalog),
         dg.Definitions(resources={"endpoints": EndpointsResource.from_environment(environ)}),

@@ -12,6 +12,7 @@ connecting to anything.
     CARBON_LAKE_CATALOG_URI, CARBON_LAKE_WAREHOUSE, CARBON_LAKE_S3_ENDPOINT,
     CARBON_LAKE_S3_ACCESS_KEY, CARBON_LAKE_S3_SECRET_KEY, CARBON_LAKE_S3_REGION
     CARBON_LAKE_CATALOG_CREDENTIAL    "id:secret" for a REST catalog that asks for one
+    CARBON_ALERTS_...                 of alerts, see alerts/routing.py and alerts/pages.py
     CARBON_TRINO_URI                  "http[s]://user[:password]@host[:port]/catalog"; only for
                                       what Trino is to do
 """

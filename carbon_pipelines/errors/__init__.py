@@ -7,6 +7,13 @@ translation to a Dagster failure (``defs/failures.py``) and any decision.
 The whole tree is drawn in ``root.py``.
 """
 
+from carbon_pipelines.errors.alerts import (
+    AlertsError,
+    OwnersIncompleteError,
+    OwnersMissingError,
+    TeamUnknownError,
+    TestNotSentError,
+)
 from carbon_pipelines.errors.capture import (
     CaptureFencedError,
     CaptureOptionsChangedError,
@@ -214,6 +221,7 @@ from carbon_pipelines.errors.topic import (
 
 __all__ = [
     "TABLE_REFUSALS",
+    "AlertsError",
     "CaptureFencedError",
     "CaptureOptionsChangedError",
     "CaptureOutdatedError",
@@ -293,6 +301,8 @@ __all__ = [
     "OptimizeInterruptedError",
     "OptimizedRowsError",
     "OsUserError",
+    "OwnersIncompleteError",
+    "OwnersMissingError",
     "PartEndedError",
     "PartRefusedError",
     "PartSilentError",
@@ -369,6 +379,8 @@ __all__ = [
     "TableParkedError",
     "TablePrivilegeError",
     "TargetSizeError",
+    "TeamUnknownError",
+    "TestNotSentError",
     "TimelineDivergedError",
     "TopicMissingError",
     "TopicRefusedError",

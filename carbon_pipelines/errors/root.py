@@ -155,6 +155,11 @@ CarbonPipelinesError                  (``retryable`` says whether the same call 
 │   ├── RunnerMissingError            who is to count expectations is not installed
 │   ├── RunnerUnavailableError        (retryable) who is to count expectations does not answer
 │   └── RepairRefusedError            differences that are not mended key by key
+├── AlertsError                       people are not told of what is wrong, or would not be
+│   ├── OwnersIncompleteError         who is told is not declared for every team
+│   ├── OwnersMissingError            no file says who is told
+│   ├── TeamUnknownError              nothing is declared of a team
+│   └── TestNotSentError              receivers did not accept a test alert
 ├── CertificationError                what audited readers see could not be changed
 │   ├── CertifiedMovedError           (retryable) somebody else moved the branch meanwhile
 │   ├── CertifiedRefusedError         the branch cannot be moved to a snapshot

@@ -88,7 +88,7 @@ def expectations_version(table: TableSpec) -> str:
     declared = {
         "version": SCORE_VERSION,
         "expectations": [one.model_dump(mode="json") for one in table.expectations],
-        "quality": table.quality.model_dump(mode="json"),
+        "quality": table.quality.model_dump(mode="json", exclude={"drop"}),
     }
     text = json.dumps(declared, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

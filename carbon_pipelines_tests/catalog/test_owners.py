@@ -118,7 +118,12 @@ def test_nobody_needs_to_be_told(tmp_path: Path) -> None:
             5,
             "teams.team:sales[0].severities: must not be empty",
         ),
-        ("team:sales", "sales", 4, 'teams.sales: must name a team, like team:market-data, not "sales"'),
+        (
+            "team:sales",
+            "sales",
+            4,
+            'teams.sales: must name a team, like team:market-data, not "sales"',
+        ),
         (
             "kind: slack,",
             "kind: slack, severities: [warning],",

@@ -8,7 +8,7 @@ The checks block what stands downstream of the score, not of the lake table: upk
 data is bad. Each table is a step of its own, so that a failed check blocks no other table.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,6 +25,7 @@ from carbon_pipelines.errors import CarbonPipelinesError
 
 if TYPE_CHECKING:
     from carbon_pipelines.quality.certification import Certification
+    from carbon_pipelines.quality.score import Loss
     from carbon_pipelines.quality.scoring import ScoredTable
 
 PASSES = "passes"
@@ -177,6 +178,7 @@ def score_metadata(found: "ScoredTable") -> dict[str, Any]:
         **{name: round(value, 1) for name, value in numbers.items() if value is not None},
         "carbon/threshold": score.threshold,
         "carbon/unknown_expectations": len(score.unknown),
+        "carbon/losses": lost_points(score.losses),
         "carbon/failed_expectations": sum(one.status == "failed" for one in score.outcomes),
         "carbon/expectations_version": found.version,
         "carbon/snapshot_id": str(found.snapshot_id),  # no number to plot
@@ -184,6 +186,14 @@ def score_metadata(found: "ScoredTable") -> dict[str, Any]:
         "carbon/cpu_seconds": round(found.cpu_seconds, 2),
         "dagster/row_count": found.rows,
     }
+
+
+def lost_points(losses: Iterable["Loss"]) -> dict[str, float]:
+    """What each expectation costs, with what a cap takes for it."""
+    points: dict[str, float] = {}
+    for loss in losses:
+        points[loss.label] = points.get(loss.label, 0.0) + loss.points
+    return {label: round(lost, 1) for label, lost in points.items()}
 
 
 def gate(found: "ScoredTable", table: TableSpec) -> dg.AssetCheckResult:
