@@ -19,10 +19,11 @@ from email.policy import SMTP
 from typing import Any
 
 from carbon_pipelines.alerts.pages import Pages
+from carbon_pipelines.alerts.routing import ALERTMANAGER
 from carbon_pipelines.alerts.telling import Message
 from carbon_pipelines.alerts.wording import clip, moment
 
-AT_ONCE = 20
+AT_ONCE, AT_ONCE_FOR_ALERTMANAGER = 20, 500
 """Alerts in one message; more of them are more messages."""
 SLACK_LONGEST = 40_000
 """Characters of a text that Slack takes; so many alerts, each bounded, stay below it."""
@@ -36,8 +37,10 @@ _MARKS = {"critical": ":red_circle:", "warning": ":large_yellow_circle:"}
 
 def batches(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
     """Messages for one receiver, as many as are sent at once."""
-    for start in range(0, len(messages), AT_ONCE):
-        yield messages[start : start + AT_ONCE]
+    to_alertmanager = bool(messages) and messages[0].receiver == ALERTMANAGER
+    size = AT_ONCE_FOR_ALERTMANAGER if to_alertmanager else AT_ONCE
+    for start in range(0, len(messages), size):
+        yield messages[start : start + size]
 
 
 def idempotency_key(messages: Sequence[Message]) -> str:

@@ -37,12 +37,12 @@ def fold_troubles(
 ) -> Mapping[str, Trouble]:
     """The troubles after messages were sent."""
     after = dict(troubles)
-    for message in sent.accepted:
-        if message.receiver not in sent.refused:
-            after.pop(message.receiver, None)
+    accepting = {message.receiver for message in sent.accepted}
+    for name in accepting:
+        after.pop(name, None)
     for name, refusal in sent.refused.items():
         known = troubles.get(name)
-        since = now if known is None else known.since
+        since = now if known is None or name in accepting else known.since
         after[name] = Trouble(since, refusal.reason, refusal.lasting, now + _pause(refusal))
     return after
 

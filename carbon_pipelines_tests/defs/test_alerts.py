@@ -10,12 +10,17 @@ import pytest
 from dagster._core.definitions.asset_checks.asset_check_evaluation import (
     AssetCheckEvaluationPlanned,
 )
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from carbon_pipelines.alerts.memory import decode_memory
+from carbon_pipelines.alerts.payloads import timestamp
 from carbon_pipelines.catalog.load import load_catalog
 from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.defs.automation.alerts import alerts_sensor
+from carbon_pipelines.defs.build import build_definitions
 from carbon_pipelines.defs.failures import as_failure
+from carbon_pipelines.defs.keys import table_key
 from carbon_pipelines.defs.lake.checks import flows, is_parked, lacks, lake_checks, stands
 from carbon_pipelines.errors import LakeError, TableParkedError, UnrepresentableValueError
 from carbon_pipelines_tests.alerts.receivers import Recorder, recording
@@ -369,6 +374,72 @@ def test_a_cursor_that_was_not_written_tells_the_same_again_under_the_same_key(
     keys = [headers["Idempotency-Key"] for headers in world.market.headers]
     assert len(keys) == 2
     assert len(set(keys)) == 1
+
+
+def test_alertmanager_is_reminded_of_what_fires_and_told_the_end_once(world: World) -> None:
+    world.environ["CARBON_ALERTS_ALERTMANAGER_URI"] = world.everybody.url
+    world.run(ValueError("x"))
+
+    def told() -> list[tuple[str, bool]]:
+        world.tick()
+        return [
+            (alert["labels"]["alertname"], alert["endsAt"] > timestamp(world.now.timestamp()))
+            for body in world.everybody.take()
+            for alert in body
+        ]
+
+    assert [told() for _ in range(4)] == [[("RunFailed", True)], [], [("RunFailed", True)], []]
+    world.run()
+    assert [told() for _ in range(4)] == [[("RunFailed", False)], [], [], []]
+    assert world.market.paths == []
+
+
+def test_receivers_are_told_directly_when_alertmanager_is_gone(world: World) -> None:
+    world.environ["CARBON_ALERTS_ALERTMANAGER_URI"] = "http://127.0.0.1:1"
+    world.run(ValueError("x"))
+    for _ in range(2):
+        world.tick()
+    assert world.everybody.take() == []
+
+    world.tick(timedelta(minutes=11))
+    told = [
+        alert["labels"]["alertname"] for body in world.everybody.take() for alert in body["alerts"]
+    ]
+    assert sorted(told) == ["ReceiverRefused", "RunFailed"]
+
+
+def test_a_look_costs_as_many_queries_however_many_tables_there_are(tmp_path: Path) -> None:
+    assert queries_of_a_look(tmp_path / "few", 2) == queries_of_a_look(tmp_path / "many", 12)
+
+
+def queries_of_a_look(root: Path, count: int) -> int:
+    """Statements that the second look at tables takes, when nothing is new."""
+    root.mkdir()
+    expects = "expectations:\n  - {kind: not_null, column: id}\n"
+    names = [f"table_{number}" for number in range(count)]
+    declare(root, "market", **{name: minimal(name) + expects for name in names})
+    catalog = load_catalog(root)
+    sensor = alerts_sensor(catalog, running=False, environ={})
+    definitions = build_definitions({"CARBON_CATALOG_DIR": str(root)})
+    statements: list[str] = []
+
+    def count_one(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+        statements.append(statement)
+
+    with dg.DagsterInstance.ephemeral(tempdir=str(root)) as instance:
+        for table in catalog.tables:
+            for stage in ("lake", "quality"):
+                made = dg.AssetMaterialization(table_key(stage, table))
+                instance.report_runless_asset_event(made)
+        context = dg.build_sensor_context(instance=instance, definitions=definitions)
+        cursor = sensor.evaluate_tick(context).cursor
+        again = dg.build_sensor_context(instance=instance, definitions=definitions, cursor=cursor)
+        event.listen(Engine, "before_cursor_execute", count_one)
+        try:
+            sensor.evaluate_tick(again)
+        finally:
+            event.remove(Engine, "before_cursor_execute", count_one)
+    return len(statements)
 
 
 def test_no_secret_is_in_the_cursor_or_on_the_page(world: World) -> None:
