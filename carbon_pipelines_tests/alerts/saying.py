@@ -26,4 +26,4 @@ def alert(
 
 
 def message(receiver: str = "r", *, ended_at: float | None = None, **told: str) -> Message:
-    return Message(receiver, alert(**told), ended_at)  # pyright: ignore[reportArgumentType]
+    return Message(receiver, alert(**told), ended_at)

@@ -69,9 +69,9 @@ def test_a_pause_that_is_longer_than_an_evaluation_is_left_to_a_later_one(
     assert slept == []
 
 
-@pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 410])
+@pytest.mark.parametrize("status", [301, 307, 400, 401, 403, 404, 410])
 def test_a_no_is_not_asked_again(recorder: Recorder, status: int) -> None:
-    recorder.always = status
+    recorder.answers = [(status, {"Location": f"{recorder.url}/elsewhere"})]
 
     found = sent(Receiver("r", "slack", url=recorder.url), message())
 

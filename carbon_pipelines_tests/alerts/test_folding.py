@@ -53,6 +53,26 @@ def test_what_fails_is_what_failed_last_since_the_last_success_however_it_is_cut
         assert (None if one is None else (one.since, one.at)) == expected
 
 
+@given(runs(), st.data())
+def test_a_run_that_is_seen_late_does_not_undo_a_later_one(
+    history: list[Ended], data: st.DataObject
+) -> None:
+    late = [run for run in history if data.draw(st.booleans())]
+    early = [run for run in history if run not in late]
+
+    found = fold_runs(fold_runs({}, early), late)
+
+    in_order = fold_runs({}, history)
+    for unit in UNITS:
+        newest = [
+            (run.at, unit not in run.succeeded)
+            for run in history
+            if unit in run.succeeded or any(step.unit == unit for step in run.failed)
+        ]
+        if newest and newest[-1][1]:  # it fails, since whenever
+            assert found[unit].at == in_order[unit].at == newest[-1][0]
+
+
 @given(runs())
 def test_runs_that_are_read_again_change_nothing(history: list[Ended]) -> None:
     once = fold_runs({}, history)

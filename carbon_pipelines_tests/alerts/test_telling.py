@@ -184,6 +184,20 @@ def test_an_alert_keeps_its_start_while_it_fires() -> None:
     assert plan.known[moved.fingerprint].alert.since == 10.0
 
 
+def test_who_was_told_is_told_the_end_even_if_the_alert_goes_elsewhere_by_then() -> None:
+    known = tell([alert("a")], {}, 0.0)
+    over = apply_receipts(plan_messages({}, known, routes, now=30.0), (), now=30.0)
+    again = alert("a", since=2_000.0)
+    firing = {again.fingerprint: again}
+
+    moved = plan_messages(firing, over, lambda _alert: ("three",), now=60.0)
+    later = apply_receipts(moved, moved.messages, now=60.0)
+
+    assert moved.messages == (Message("three", again),)
+    told = plan_messages({}, later, lambda _alert: ("three",), now=90.0).messages
+    assert [message.receiver for message in told] == ["one", "three", "two"]
+
+
 def test_a_receiver_that_is_there_no_more_is_not_waited_for() -> None:
     known = tell([alert("a")], {}, 0.0)
 

@@ -10,10 +10,11 @@ import pytest
 from dagster._core.definitions.asset_checks.asset_check_evaluation import (
     AssetCheckEvaluationPlanned,
 )
+from dagster._core.storage.runs.schema import RunsTable
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from carbon_pipelines.alerts.memory import decode_memory
+from carbon_pipelines.alerts.memory import Memory, decode_memory, encode_memory
 from carbon_pipelines.alerts.payloads import timestamp
 from carbon_pipelines.catalog.load import load_catalog
 from carbon_pipelines.catalog.table import TableSpec
@@ -440,6 +441,17 @@ def queries_of_a_look(root: Path, count: int) -> int:
         finally:
             event.remove(Engine, "before_cursor_execute", count_one)
     return len(statements)
+
+
+def test_an_old_run_that_gets_a_tag_is_not_news(world: World) -> None:
+    run_id = world.run(ValueError("x"))
+    yesterday = world.now.timestamp() - 86_400
+    with world.instance.run_storage.connect() as connection:
+        connection.execute(RunsTable.update().values(end_time=yesterday))
+    world.cursor = encode_memory(Memory(until=world.now.timestamp()))
+    world.instance.add_run_tags(run_id, {"seen": "by ann"})
+
+    assert world.tick() == []
 
 
 def test_no_secret_is_in_the_cursor_or_on_the_page(world: World) -> None:
