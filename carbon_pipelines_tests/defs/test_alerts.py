@@ -229,6 +229,24 @@ def test_a_job_that_fails_is_made_good_by_its_next_success(world: World) -> None
     assert world.tick() == []
 
 
+def test_a_gate_that_stops_its_run_is_told_as_the_gate(world: World) -> None:
+    passes = dg.AssetCheckSpec("passes", asset=QUALITY, blocking=True)
+
+    @dg.asset(key=QUALITY, check_specs=[passes], owners=[world.table.owner])
+    def gated() -> dg.MaterializeResult:
+        no = dg.AssetCheckResult(
+            asset_key=QUALITY, check_name="passes", passed=False, description="40 of 100"
+        )
+        return dg.MaterializeResult(check_results=[no])
+
+    world.defs = dg.Definitions(assets=[gated], sensors=[world.sensor])
+    done = dg.materialize([gated], instance=world.instance, raise_on_error=False)
+
+    assert not done.success
+    assert world.tick() == [("firing", "ScoreTooLow")]
+    assert world.last[0]["annotations"]["link"].endswith(f"/runs/{done.run_id}")
+
+
 def test_a_parked_table_and_dead_letters_are_told_and_over_when_they_are(world: World) -> None:
     parked = TableParkedError(
         "market/credit", since="2026-01-01", by="ann", reason="The disk moves.", stands="offset 4"

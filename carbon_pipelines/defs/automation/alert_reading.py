@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
+from dagster._core.errors import DagsterAssetCheckFailedError
 from dagster._core.events import DagsterEventType
 from dagster._core.storage.asset_check_execution_record import (
     COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES,
@@ -220,6 +221,7 @@ def _read_run(
     types = {DagsterEventType.STEP_FAILURE, DagsterEventType.STEP_SUCCESS}
     failed: list[FailedStep] = []
     succeeded: set[str] = set()
+    by_gate = False
     for event in instance.get_records_for_run(run.run_id, of_type=types).records:
         told = event.event_log_entry.dagster_event
         if told is None or told.step_key is None:
@@ -227,11 +229,13 @@ def _read_run(
         step = subjects.of_step(run.job_name, told.step_key, partition=partition, database=database)
         if told.event_type == DagsterEventType.STEP_SUCCESS:
             succeeded.add(step.unit)
+        elif _stopped_by_check(told):
+            by_gate = True
         else:
             failed.append(_worded(step, told))
     if not failed_whole:
         succeeded.add(whole.unit)
-    elif not failed:
+    elif not failed and not by_gate:
         reason = run.tags.get(_REASON, "unknown").replace("_", " ").lower()
         text = (
             f"A run of job {run.job_name} ended without a failed step: {reason}. Its page has the "
@@ -239,6 +243,12 @@ def _read_run(
         )
         failed.append(replace(whole, text=text))
     return Ended(run.run_id, at, tuple(failed), frozenset(succeeded))
+
+
+def _stopped_by_check(event: dg.DagsterEvent) -> bool:
+    """Whether a step failed only because a check of its own blocks; the check's alert tells why."""
+    error = event.step_failure_data.error
+    return error is not None and error.cls_name == DagsterAssetCheckFailedError.__name__
 
 
 def _worded(step: FailedStep, event: dg.DagsterEvent) -> FailedStep:
