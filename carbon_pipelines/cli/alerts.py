@@ -52,6 +52,22 @@ def check() -> None:
         raise OwnersIncompleteError(reach.problems)
 
 
+@alerts.command("render")
+@click.option(
+    "--secrets",
+    default="/etc/alertmanager/secrets",
+    show_default=True,
+    help="Where Alertmanager finds a file for each variable, called like it.",
+)
+def render(secrets: str) -> None:
+    """Print Alertmanager's configuration: the receivers and ways of owners.yaml."""
+    from carbon_pipelines.alerts.alertmanager_config import render_config
+
+    owners = _declared().owners
+    assert owners is not None
+    click.echo(render_config(owners, secrets=secrets), nl=False)
+
+
 @alerts.command("test")
 @click.option("--team", default=None, help="Only the receivers of this team, like team:sales.")
 @click.option("--send", "really", is_flag=True, help="Send it. Without, it is only shown.")

@@ -8,6 +8,7 @@ The whole tree is drawn in ``root.py``.
 """
 
 from carbon_pipelines.errors.alerts import (
+    AlertmanagerMailError,
     AlertsError,
     OwnersIncompleteError,
     OwnersMissingError,
@@ -221,6 +222,7 @@ from carbon_pipelines.errors.topic import (
 
 __all__ = [
     "TABLE_REFUSALS",
+    "AlertmanagerMailError",
     "AlertsError",
     "CaptureFencedError",
     "CaptureOptionsChangedError",

@@ -47,6 +47,18 @@ class TeamUnknownError(AlertsError):
         )
 
 
+class AlertmanagerMailError(AlertsError):
+    """Alertmanager cannot reach the declared mail server."""
+
+    def __init__(self, port: int, security: str) -> None:
+        self.port, self.security = port, security
+        super().__init__(
+            f'owners.yaml declares port {port} with "security: {security}", but Alertmanager '
+            "speaks TLS from the first byte on port 465 and STARTTLS on any other. Nothing was "
+            "rendered; declare the server's other port."
+        )
+
+
 class TestNotSentError(AlertsError):
     """Receivers did not accept a test alert; ``problems`` are sentences."""
 

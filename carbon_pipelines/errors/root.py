@@ -156,6 +156,7 @@ CarbonPipelinesError                  (``retryable`` says whether the same call 
 │   ├── RunnerUnavailableError        (retryable) who is to count expectations does not answer
 │   └── RepairRefusedError            differences that are not mended key by key
 ├── AlertsError                       people are not told of what is wrong, or would not be
+│   ├── AlertmanagerMailError         Alertmanager cannot reach the declared mail server
 │   ├── OwnersIncompleteError         who is told is not declared for every team
 │   ├── OwnersMissingError            no file says who is told
 │   ├── TeamUnknownError              nothing is declared of a team

@@ -153,3 +153,11 @@ def test_an_address_of_alertmanager_without_meaning_is_named(
 
     assert result.exit_code == 1
     assert "CARBON_ALERTS_ALERTMANAGER_URI is" in result.output
+
+
+def test_alertmanagers_configuration_is_printed_without_secrets(recorder: Recorder) -> None:
+    result = run("render", "--secrets", "/run/secrets")
+
+    assert result.exit_code == 0
+    assert "url_file: /run/secrets/MARKET" in result.output
+    assert recorder.url not in result.output
