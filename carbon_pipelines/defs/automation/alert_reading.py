@@ -32,6 +32,8 @@ from carbon_pipelines.defs.automation.alert_subjects import Subjects
 OVERLAP = timedelta(minutes=2)
 FIRST_LOOK = timedelta(days=1)
 """How far back the first look goes for failed runs."""
+MOST_RUNS = 5_000
+"""Runs that one look reads: after a long pause the next look goes on, so that none takes long."""
 _PAGE = 500
 _PARTITION, _DATABASE, _REASON = "dagster/partition", "carbon/database", "dagster/failure_reason"
 _ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
@@ -51,7 +53,7 @@ def read_instance(
     """Look at everything that is watched."""
     began = now.timestamp()
     since = memory.until if memory.until is not None else (now - FIRST_LOOK).timestamp()
-    ended, seen = _read_runs(instance, subjects, memory, since)
+    ended, seen, until = _read_runs(instance, subjects, memory, since, began)
     materialized, storage_ids = _read_assets(instance, subjects, memory.failing, ended)
     scores = {
         asset: _read_scores(instance, asset, memory.marks.get(asset, ScoreMark()))
@@ -69,8 +71,8 @@ def read_instance(
         scores=scores,
         jobs=subjects.jobs,
     )
-    kept = {run: at for run, at in seen.items() if at >= began - 2 * OVERLAP.total_seconds()}
-    return Reading(look, replace(memory, until=began, seen=kept))
+    kept = {run: at for run, at in seen.items() if at >= until - 2 * OVERLAP.total_seconds()}
+    return Reading(look, replace(memory, until=until, seen=kept))
 
 
 def _read_assets(
@@ -171,9 +173,9 @@ def _as_scored(record: dg.EventLogRecord) -> Scored:
 
 
 def _read_runs(
-    instance: dg.DagsterInstance, subjects: Subjects, memory: Memory, since: float
-) -> tuple[list[Ended], Mapping[str, float]]:
-    """The runs that ended since the last look, and all that this look met."""
+    instance: dg.DagsterInstance, subjects: Subjects, memory: Memory, since: float, now: float
+) -> tuple[list[Ended], Mapping[str, float], float]:
+    """The runs that ended since the last look, all that this look met, and how far it came."""
     start = since - OVERLAP.total_seconds()
     seen = dict(memory.seen)
     fails = set(memory.failing)
@@ -196,7 +198,9 @@ def _read_runs(
             fails |= {step.unit for step in run.failed}
             ended.append(run)
         if len(page) < _PAGE or not new:
-            return ended, seen
+            return ended, seen, now
+        if len(ended) >= MOST_RUNS:
+            return ended, seen, page[-1].update_timestamp.replace(tzinfo=UTC).timestamp()
         after = page[-1].update_timestamp.replace(tzinfo=UTC) - timedelta(microseconds=1)
 
 
@@ -216,7 +220,7 @@ def _read_run(
     partition, database = run.tags.get(_PARTITION), run.tags.get(_DATABASE)
     whole = subjects.of_job(run.job_name, database)
     failed_whole = run.status == dg.DagsterRunStatus.FAILURE
-    if not failed_whole and not fails:
+    if not failed_whole and not any(_may_mend(run, unit) for unit in fails):
         return Ended(run.run_id, at)
     types = {DagsterEventType.STEP_FAILURE, DagsterEventType.STEP_SUCCESS}
     failed: list[FailedStep] = []
@@ -243,6 +247,15 @@ def _read_run(
         )
         failed.append(replace(whole, text=text))
     return Ended(run.run_id, at, tuple(failed), frozenset(succeeded))
+
+
+def _may_mend(run: dg.DagsterRun, unit: str) -> bool:
+    """Whether a run may have had the unit in it, as far as can be told without reading it."""
+    kind, _, name = unit.partition(":")
+    if kind != "asset":
+        return name.split(":")[0] == run.job_name
+    asset = dg.AssetKey.from_user_string(name.partition("@")[0])
+    return run.asset_selection is None or asset in run.asset_selection
 
 
 def _stopped_by_check(event: dg.DagsterEvent) -> bool:
