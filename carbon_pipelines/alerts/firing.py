@@ -40,7 +40,16 @@ def firing_alerts(
         never: Assets that were never materialized, and since when they are watched.
         pages: Where the alerts link to.
     """
-    alerts = [*run_alerts(failing, pages)]
+    told_by_checks = {
+        (asset, checked.run_id)
+        for (asset, _), checked in look.checked.items()
+        if not checked.passed and checked.error is not None
+    }
+    alerts = [
+        alert
+        for alert in run_alerts(failing, pages)
+        if (alert.labels.get("asset"), alert.run_id) not in told_by_checks
+    ]
     for asset, watched in look.watched.items():
         alerts.extend(_stale(watched, look, never.get(asset), pages))
         for check in watched.checks:
@@ -91,7 +100,7 @@ def _stale(
 def _check(watched: Watched, check: str, look: Look, pages: Pages) -> Iterator[Alert]:
     checked = look.checked.get((watched.asset, check))
     made = look.materialized.get(watched.asset)
-    if checked is not None and not checked.passed:
+    if checked is not None and not checked.passed and not _told_by_gate(watched, check, look):
         yield _failed(watched, check, checked, pages)
     if made is None or look.at - made.at < CHECK_GRACE_SECONDS:
         return
@@ -112,22 +121,41 @@ def _check(watched: Watched, check: str, look: Look, pages: Pages) -> Iterator[A
         )
 
 
+def _told_by_gate(watched: Watched, check: str, look: Look) -> bool:
+    """Whether the table could not be looked at at all, which both checks of its gate say."""
+    if watched.labels["stage"] != "quality" or check != "reconciled":
+        return False
+    one = look.checked.get((watched.asset, check))
+    gate = look.checked.get((watched.asset, "passes"))
+    if one is None or gate is None or one.error is None or gate.passed:
+        return False
+    return (one.run_id, one.error) == (gate.run_id, gate.error)
+
+
 def _failed(watched: Watched, check: str, checked: Checked, pages: Pages) -> Alert:
     """The alert of a failed check; the checks of lake and quality have names of their own."""
     names: Mapping[tuple[str, str], str] = {
         ("lake", "flowing"): "TableStands",
         ("lake", "dead_letters"): "DeadLettersPending",
         ("quality", "passes"): "ScoreTooLow",
+        ("quality", "reconciled"): "NotReconciled",
     }
     stage = watched.labels["stage"]
     severity: AlertSeverity = "critical" if checked.severe else "warning"
     name = names.get((stage, check), "CheckFailed" if checked.severe else "CheckWarned")
     text = told(checked.text, error=checked.error, hides=watched.hides)
-    subject = f"Check {check} of {watched.asset} did not pass"
-    if name == "DeadLettersPending":
-        subject = (
-            f"{watched.asset} lacks {checked.pending or 'some'} events, set aside as dead letters"
-        )
+    table = "/".join(watched.asset.split("/")[1:])
+    count = checked.count or 0
+    subjects: Mapping[str, str] = {
+        "TableStands": f"{watched.asset} does not follow its source",
+        "DeadLettersPending": (
+            f"{watched.asset} lacks {count or 'some'} events, set aside as dead letters"
+        ),
+        "NotReconciled": (
+            f"{table} is not proven to equal its source" + f", {count:,} keys differ" * (count > 0)
+        ),
+    }
+    subject = subjects.get(name, f"Check {check} of {watched.asset} did not pass")
     return Alert(
         name=name,
         severity=severity,

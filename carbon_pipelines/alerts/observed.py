@@ -50,7 +50,8 @@ class Materialized:
 class Checked:
     """The newest finished evaluation of a check.
 
-    ``error`` is the class of the error it failed with; ``pending`` counts dead letters.
+    ``error`` is the class of the error it failed with; ``count`` is of dead letters, or of keys
+    that differ.
     """
 
     at: float
@@ -58,7 +59,7 @@ class Checked:
     severe: bool = True
     text: str = ""
     error: str | None = None
-    pending: int | None = None
+    count: int | None = None
     run_id: str | None = None
 
 

@@ -30,7 +30,7 @@ _BY_STAGE: Mapping[str, str] = {
     "source": "source.md#what-a-red-check-means",
     "stream": "stream.md#what-a-red-check-means",
     "lake": "lake.md#what-a-red-check-means",
-    "quality": "quality.md#what-a-red-score-means",
+    "quality": "quality.md#what-a-red-certification-means",
     "maintenance": "maintenance.md#what-an-error-means",
 }
 RUNBOOKS = frozenset({*_BY_NAME.values(), *_BY_STAGE.values(), ALERTS_PAGE})

@@ -13,7 +13,7 @@ VALUE_PHRASES: tuple[str, ...] = (
     "could not be decoded:",  # CopyUnreadableError: the decoder's words
     "cannot be decoded:",  # UndecodableChangeError: the decoder's words
     "DuckDB cannot read table snapshot",  # LakeUnreadableError: the engine's words
-    "That is after the repair of",  # StillDifferentError: keys that differ
+    "NOT verified at",  # StillDifferentError, and a table that differs from its source: keys
 )
 
 

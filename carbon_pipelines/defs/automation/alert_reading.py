@@ -126,7 +126,7 @@ def _read_checks(
 
 def _as_checked(evaluation: dg.AssetCheckEvaluation, event: dg.EventLogEntry) -> Checked:
     told = {name: value.value for name, value in evaluation.metadata.items()}
-    pending = told.get("carbon/pending")
+    count = told.get("carbon/pending", told.get("carbon/differing_keys"))
     error = told.get("carbon/error")
     return Checked(
         at=event.timestamp,
@@ -134,7 +134,7 @@ def _as_checked(evaluation: dg.AssetCheckEvaluation, event: dg.EventLogEntry) ->
         severe=evaluation.severity == dg.AssetCheckSeverity.ERROR,
         text=evaluation.description or "",
         error=str(error) if error is not None else None,
-        pending=pending if isinstance(pending, int) else None,
+        count=count if isinstance(count, int) else None,
         run_id=event.run_id or None,
     )
 
