@@ -4,8 +4,9 @@ What belongs here: the fields and their form. What does not: what they mean (``r
 ``scores.py``, ``telling.py``, ``troubles.py``).
 
 Why the cursor: Dagster keeps it in its own database, evaluates a sensor in one process at a time,
-and writes the cursor once the evaluation has ended, so it survives restarts and two processes never
-hold two opinions. Alertmanager keeps state of its own, but not which ends it still has to be told.
+and writes the cursor once the evaluation has ended. So it survives restarts, and as long as there
+is one daemon, no two evaluations differ about what was told. Alertmanager keeps state of its own,
+but not which ends it still has to be told.
 
 A text of another format is forgotten, which tells what fires once more.
 """
