@@ -31,6 +31,7 @@ _BY_STAGE: Mapping[str, str] = {
     "stream": "stream.md#what-a-red-check-means",
     "lake": "lake.md#what-a-red-check-means",
     "quality": "quality.md#what-a-red-certification-means",
+    "mart": "mart.md#what-a-red-check-means",
     "maintenance": "maintenance.md#what-an-error-means",
 }
 RUNBOOKS = frozenset({*_BY_NAME.values(), *_BY_STAGE.values(), ALERTS_PAGE})

@@ -12,6 +12,9 @@ VALUE_PHRASES: tuple[str, ...] = (
     "cannot be read:",  # UnreadableValueError: likewise
     "could not be decoded:",  # CopyUnreadableError: the decoder's words
     "cannot be decoded:",  # UndecodableChangeError: the decoder's words
+    "was not built:",  # MartBuildError: the engine's words, by way of dbt
+    "Runtime Error",  # likewise, of a test of a mart that threw
+    "Database Error",
     "DuckDB cannot read table snapshot",  # LakeUnreadableError: the engine's words
     "NOT verified at",  # StillDifferentError, and a table that differs from its source: keys
 )

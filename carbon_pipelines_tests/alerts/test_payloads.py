@@ -242,7 +242,7 @@ def test_pages_are_where_the_environment_says() -> None:
     assert pages == Pages("https://ui", "https://d")
     assert pages_of({"CARBON_UI_PORT": "3001"}) == Pages("http://127.0.0.1:3001", "docs")
     assert pages.run("a b") == "https://ui/runs/a%20b"
-    assert pages.runbook("RunFailed", "mart") == "https://d/alerts.md#what-each-alert-means"
+    assert pages.runbook("RunFailed", "mart") == "https://d/mart.md#what-a-red-check-means"
     with pytest.raises(SettingUnknownError, match="CARBON_ALERTS_UI_URI") as error:
         pages_of({"CARBON_ALERTS_UI_URI": "https://ann:s3cr3t@ui"})
     assert "s3cr3t" not in str(error.value)

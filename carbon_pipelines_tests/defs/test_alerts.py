@@ -1,5 +1,6 @@
 """Events of a real instance become alerts: once each, and once when over."""
 
+from collections.abc import Iterator
 from datetime import timedelta
 
 import dagster as dg
@@ -7,8 +8,14 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
     AssetCheckEvaluationPlanned,
 )
 
+from carbon_pipelines.defs.failures import as_failure
 from carbon_pipelines.defs.lake.checks import flows, is_parked, lacks, stands
-from carbon_pipelines.errors import LakeError, TableParkedError, UnrepresentableValueError
+from carbon_pipelines.errors import (
+    LakeError,
+    MartError,
+    TableParkedError,
+    UnrepresentableValueError,
+)
 from carbon_pipelines_tests.defs.alert_world import LAKE, QUALITY, World
 
 
@@ -108,6 +115,41 @@ def test_a_job_that_fails_is_made_good_by_its_next_success(world: World) -> None
     world.replay.execute_in_process(instance=world.instance)
     assert world.tick() == [("resolved", "RunFailed")]
     assert world.tick() == []
+
+
+def test_of_a_step_with_several_assets_those_are_told_that_were_not_made(world: World) -> None:
+    names = ("early", "late", "never")
+    keys = {name: dg.AssetKey(["mart", name]) for name in names}
+    fails = [True]
+
+    @dg.multi_asset(
+        name="marts",
+        specs=[
+            dg.AssetSpec(key, owners=[world.table.owner], skippable=True) for key in keys.values()
+        ],
+        can_subset=True,
+    )
+    def marts(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
+        yield dg.MaterializeResult(asset_key=keys["early"])
+        with as_failure():
+            if fails[0]:
+                raise MartError("mart/late was not built. Correct the model.")
+        yield dg.MaterializeResult(asset_key=keys["late"])
+
+    world.defs = dg.Definitions(assets=[marts], sensors=[world.sensor])
+    chosen = [keys["early"], keys["late"]]
+
+    def build() -> list[tuple[str, str, str]]:
+        dg.materialize([marts], selection=chosen, instance=world.instance, raise_on_error=False)
+        told = world.tick()
+        return [
+            (*one, alert["labels"]["asset"]) for one, alert in zip(told, world.last, strict=True)
+        ]
+
+    assert build() == [("firing", "RunFailed", "mart/late")]
+    assert world.last[0]["annotations"]["runbook_url"] == "docs/mart.md#what-a-red-check-means"
+    fails[0] = False
+    assert build() == [("resolved", "RunFailed", "mart/late")]
 
 
 def test_a_gate_that_stops_its_run_is_told_as_the_gate(world: World) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy.engine import Engine
 from carbon_pipelines.alerts.memory import Memory, decode_memory, encode_memory
 from carbon_pipelines.alerts.payloads import timestamp
 from carbon_pipelines.catalog.load import load_catalog
-from carbon_pipelines.defs.automation import alert_reading
+from carbon_pipelines.defs.automation import alert_runs
 from carbon_pipelines.defs.automation.alerts import alerts_sensor
 from carbon_pipelines.defs.build import build_definitions
 from carbon_pipelines.defs.keys import table_key
@@ -161,9 +161,9 @@ def test_an_old_run_that_gets_a_tag_is_not_news(world: World) -> None:
 def test_after_a_long_pause_runs_are_read_in_several_looks_and_none_is_left_out(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(alert_reading, "_PAGE", 2)
-    monkeypatch.setattr(alert_reading, "MOST_RUNS", 2)
-    monkeypatch.setattr(alert_reading, "OVERLAP", timedelta(milliseconds=1))
+    monkeypatch.setattr(alert_runs, "_PAGE", 2)
+    monkeypatch.setattr(alert_runs, "MOST_RUNS", 2)
+    monkeypatch.setattr(alert_runs, "OVERLAP", timedelta(milliseconds=1))
     for fails in (None, ValueError("x"), None, None, ValueError("x")):
         world.fails = fails
         world.replay.execute_in_process(instance=world.instance, raise_on_error=False)

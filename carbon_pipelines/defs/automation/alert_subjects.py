@@ -4,7 +4,7 @@ What belongs here: assets and steps as alerts name them, and whose they are. Wha
 became of them (``alert_reading.py``).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import dagster as dg
@@ -13,6 +13,9 @@ from dagster._core.definitions.freshness import TimeWindowFreshnessPolicy
 from carbon_pipelines.alerts.observed import FailedStep, Watched
 from carbon_pipelines.catalog.load import Catalog
 from carbon_pipelines.catalog.table import TableSpec
+
+MOST_APART = 5
+"""Assets of one failed step that are told of one by one; of more the step is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,17 @@ class Subjects:
                 hides = bool(table.protected_columns)
         return FailedStep(unit, labels, text="", hides=hides)
 
+    def missed(self, step: str, unmade: Collection[str]) -> list[FailedStep]:
+        """What a failed step of several assets did not make, if that is few enough to be named."""
+        assets = self.steps.get(step, ())
+        left = [one for one in assets if one in unmade]
+        if len(assets) < 2 or len(left) > MOST_APART:
+            return []
+        return [
+            FailedStep(f"asset:{one}", self.watched[one].labels, "", hides=self.watched[one].hides)
+            for one in left
+        ]
+
     def _of_step_itself(
         self, job: str, step: str, assets: Iterable[str], tagged: str | None
     ) -> FailedStep:
@@ -52,6 +66,9 @@ class Subjects:
         databases = {one.labels.get("database", "") for one in about} or {tagged or ""}
         if len(databases) == 1 and (database := databases.pop()) in self.owners:
             labels |= {"database": database, "team": self.owners[database]}
+        teams = {one.team for one in about if one.team is not None}
+        if len(teams) == 1:
+            labels["team"] = teams.pop()
         stages = {one.labels["stage"] for one in about}
         if len(stages) == 1:
             labels["stage"] = stages.pop()
