@@ -105,5 +105,6 @@ def _next_steps(*, stopped: bool) -> Iterator[str]:
     yield "The stack is still running."
     yield "  make ui            open the Dagster UI with these assets and runs"
     yield "  carbon verify      compare every table with its source once more"
+    yield "  carbon alerts test show who is told when something is wrong, if anybody is"
     yield "  make demo          let the market move on and do it all again"
     yield "  make down          stop everything; the data stays"
