@@ -44,6 +44,7 @@ from carbon_pipelines.errors.certification import (
 from carbon_pipelines.errors.compaction import (
     CompactionError,
     CompactionInvariantError,
+    EngineMissingError,
     OptimizedRowsError,
     OptimizeFailedError,
     OptimizeInterruptedError,
@@ -240,6 +241,7 @@ __all__ = [
     "DownloadError",
     "DrainTimeoutError",
     "EmbeddedError",
+    "EngineMissingError",
     "ErasureDateError",
     "ErasureError",
     "ErasureKeyError",
