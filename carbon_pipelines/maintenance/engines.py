@@ -13,7 +13,7 @@ from carbon_pipelines.catalog.table import Engine, TableSpec
 from carbon_pipelines.embedded.endpoints import TRINO_VARIABLE, Endpoints
 from carbon_pipelines.errors import EngineMissingError, SettingMissingError
 from carbon_pipelines.maintenance.compact import Compacted, apply_compaction
-from carbon_pipelines.maintenance.compaction import CompactionPlan
+from carbon_pipelines.maintenance.compaction_plan import CompactionPlan
 from carbon_pipelines.maintenance.trino_optimize import Optimized, optimize_table
 
 

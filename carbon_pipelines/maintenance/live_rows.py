@@ -144,7 +144,8 @@ class LiveRows:
             waiting = iter(self._sources)
             while True:
                 while len(ahead) < AHEAD and (source := next(waiting, None)) is not None:
-                    is_small = source.live.file.file_size_in_bytes <= WHOLE_BYTES
+                    size = source.live.file.file_size_in_bytes
+                    is_small = source.rows and size <= WHOLE_BYTES
                     ahead.append(pool.submit(self._read_whole, source) if is_small else source)
                 if not ahead:
                     return
@@ -173,6 +174,8 @@ class LiveRows:
         if count != source.live.file.record_count:
             recorded = source.live.file.record_count
             raise SourceFileDamagedError(source.path, recorded=recorded, found=count)
+        if not source.rows:
+            return
         constants = self._partition_constants(source.live)
         first = 0
         for batch in parquet.iter_batches(_batch_rows(parquet.metadata), use_threads=False):
