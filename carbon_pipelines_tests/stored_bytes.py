@@ -40,6 +40,23 @@ def search(path: str, content: bytes, planted: Planted) -> tuple[str, bool]:
     return kind, planted.is_in(path.encode()) or any(planted.is_in(part) for part in parts)
 
 
+def search_cache(directory: Path, planted: Planted) -> set[str]:
+    """Paths of the entries of a cache of metadata that have what is looked for.
+
+    An entry is 14 bytes of magic, the lengths of path and content, 32 bytes of checksum, path and
+    content.
+    """
+    found: set[str] = set()
+    for file in directory.iterdir():
+        entry = file.read_bytes()
+        (length,) = struct.unpack_from("<I", entry, 14)
+        start = 14 + 8 + 32 + length
+        path = entry[start - length : start].decode()
+        if search(path, entry[start:], planted)[1]:
+            found.add(path)
+    return found
+
+
 def _opened(path: str, content: bytes) -> tuple[str, Iterator[bytes]]:
     if content[:4] == b"PAR1":
         return "parquet", _parquet(content)

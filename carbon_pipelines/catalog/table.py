@@ -33,6 +33,8 @@ MOST_DEAD_LETTERS = 1_000
 _TRANSFORM = re.compile(r"identity|year|month|day|hour|(bucket|truncate)\[[1-9][0-9]*\]")
 _DECIMAL = re.compile(r"decimal\(([0-9]{1,2}), ?([0-9]{1,2})\)")
 _LARGEST_PRECISION = 38  # Iceberg specification, primitive types
+Engine = Literal["native", "trino"]
+"""Who compacts a table."""
 TEXT_TYPE = "string"
 """The declared type of a column that the lake keeps as PostgreSQL's own text."""
 
@@ -120,8 +122,9 @@ class TableSpec(Declared):
     holds each row as many times as the source does. ``mode: history`` keeps every version of a row
     and since when until when it was the row. ``freshness`` is the age a reader may count on.
     ``on_rewrite`` says what answers a DDL that has no effect in place: a copy anew, at most
-    ``recopies_per_hour`` times, or somebody's decision. ``expectations`` say what its rows promise
-    beyond being the source's, and ``quality`` how they make one score.
+    ``recopies_per_hour`` times, or somebody's decision. ``engine`` compacts its files.
+    ``expectations`` say what its rows promise beyond being the source's, and ``quality`` how they
+    make one score.
     """
 
     database: Word
@@ -138,6 +141,7 @@ class TableSpec(Declared):
     description: Text
     on_rewrite: Literal["recopy", "park"] = "recopy"
     recopies_per_hour: Annotated[int, BeforeValidator(_count)] = 3
+    engine: Engine = "native"
     columns: Mapping[Name, ColumnSpec] = Field(default_factory=dict[str, ColumnSpec])
     dead_letters: DeadLettersSpec = DeadLettersSpec()
     expectations: tuple[Expectation, ...] = ()

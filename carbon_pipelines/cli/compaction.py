@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from carbon_pipelines.catalog.table import TableSpec
+from carbon_pipelines.catalog.table import Engine, TableSpec
 from carbon_pipelines.cli import surroundings
 from carbon_pipelines.cli.group import cli
 from carbon_pipelines.cli.pipeline import TABLES, chosen_tables, each, end
@@ -27,7 +27,7 @@ def health(patterns: tuple[str, ...]) -> None:
     TABLES are <database>/<table>, <database>/* or <database>; without any, everything declared.
     """
 
-    def told(_catalog: "Catalog", table: "Table") -> None:
+    def told(_spec: TableSpec, _catalog: "Catalog", table: "Table") -> None:
         from carbon_pipelines.maintenance.health import judge_health
         from carbon_pipelines.maintenance.table_facts import load_facts
 
@@ -61,9 +61,8 @@ def health(patterns: tuple[str, ...]) -> None:
 @click.option(
     "--engine",
     type=click.Choice(["native", "trino"]),
-    default="native",
-    show_default=True,
-    help="Who writes: this process, or Trino by its optimize (CARBON_TRINO_URI).",
+    help="Who writes: this process, or Trino by its optimize (CARBON_TRINO_URI); without it, each "
+    "table's declared engine.",
 )
 @click.option("--max-groups", type=int, help="Groups of files in one run; the coldest come first.")
 def compact(
@@ -74,21 +73,21 @@ def compact(
     min_files: int,
     delete_ratio: float,
     max_groups: int | None,
-    engine: str,
+    engine: Engine | None,
 ) -> None:
     """Write small files of TABLES, and those with deletes, again as large sorted ones.
 
-    TABLES are as in health. Merges may go on meanwhile: their changes are kept. Trino's optimize
-    goes by sizes and deletes alone: the other options are not for it, and the plan is only near to
-    what it does.
+    TABLES are as in health. Merges may go on meanwhile: their changes are kept. Where Trino is the
+    engine, its optimize goes by sizes and deletes alone: the other options are not for it, and the
+    plan is only near to what it does.
     """
     if min_files < 2 or not 0 < delete_ratio <= 1 or (max_groups is not None and max_groups < 1):
         message = "--min-files is 2 or more, --delete-ratio above 0 to 1, --max-groups 1 or more."
         raise click.UsageError(message)
 
-    def compacted(catalog: "Catalog", table: "Table") -> None:
-        from carbon_pipelines.maintenance.compact import apply_compaction
+    def compacted(spec: TableSpec, catalog: "Catalog", table: "Table") -> None:
         from carbon_pipelines.maintenance.compaction import CompactionPolicy, plan_compaction
+        from carbon_pipelines.maintenance.engines import choose_engine, compact_table
         from carbon_pipelines.maintenance.table_facts import load_facts
 
         policy = CompactionPolicy(
@@ -97,24 +96,19 @@ def compact(
             max_groups=max_groups,
             thorough=thorough,
         )
-        plan = plan_compaction(load_facts(table), policy)
-        if apply_ and engine == "trino":
-            from carbon_pipelines.maintenance.trino_optimize import optimize_table
-
-            trino = surroundings.endpoints().trino
-            namespace, name = table.name()
-            click.echo(optimize_table(trino, catalog, (namespace, name)).sentence())
-        elif apply_:
-            click.echo(apply_compaction(plan, catalog).sentence())
+        plan, choice = plan_compaction(load_facts(table), policy), choose_engine(spec, engine)
+        if apply_:
+            done = compact_table(spec, choice, plan, catalog, surroundings.endpoints())
+            click.echo(done.sentence())
         else:
-            click.echo(plan.describe())
+            click.echo("\n".join(filter(None, (plan.describe(), choice.sentence()))))
 
     _each(patterns, compacted)
     if not apply_:
         click.echo("Nothing was changed. Run it again with --apply.")
 
 
-def _each(patterns: tuple[str, ...], act: Callable[["Catalog", "Table"], None]) -> None:
+def _each(patterns: tuple[str, ...], act: Callable[[TableSpec, "Catalog", "Table"], None]) -> None:
     """Act on the lake's table of every chosen declaration that has one."""
     chosen, endpoints = chosen_tables(surroundings.catalog(), patterns), surroundings.endpoints()
     from carbon_pipelines.lake.connection import lake_errors, load_table, open_catalog
@@ -127,7 +121,7 @@ def _each(patterns: tuple[str, ...], act: Callable[["Catalog", "Table"], None]) 
                 click.echo(f"{spec.label}: not copied yet")
                 return True
             with lake_errors(f"Iceberg table {spec.label}"):
-                act(catalog, table)
+                act(spec, catalog, table)
             return True
 
         failed = each(chosen, acted)

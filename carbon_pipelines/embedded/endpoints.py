@@ -13,16 +13,20 @@ connecting to anything.
     CARBON_LAKE_S3_ACCESS_KEY, CARBON_LAKE_S3_SECRET_KEY, CARBON_LAKE_S3_REGION
     CARBON_LAKE_CATALOG_CREDENTIAL    "id:secret" for a REST catalog that asks for one
     CARBON_ALERTS_...                 of alerts, see alerts/routing.py and alerts/pages.py
+    CARBON_LAKE_CACHE_DIRECTORY       a local directory that keeps small metadata files of tables
+                                      for merges of other processes; unset: none does
+    CARBON_LAKE_CACHE_BYTES           how much of them (default 268435456)
     CARBON_TRINO_URI                  "http[s]://user[:password]@host[:port]/catalog"; only for
                                       what Trino is to do
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote, unquote, urlsplit
 
+from carbon_pipelines.embedded.lake_cache import LakeCache, resolve_cache
 from carbon_pipelines.embedded.names import (
     ICEBERG_DATABASE,
     LOOPBACK,
@@ -61,6 +65,7 @@ class LakeEndpoint:
     s3_region: str
     catalog_credential: str = field(default="", repr=False)
     """``id:secret`` of an OAuth client of a REST catalog; empty: none is needed."""
+    cache: LakeCache | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +183,7 @@ def resolve_endpoints(environ: Mapping[str, str], *, home: Path | None = None) -
         bootstrap = embedded.bootstrap
     return Endpoints(
         stream_bootstrap=bootstrap,
-        lake=_resolve_lake(environ, embedded),
+        lake=replace(_resolve_lake(environ, embedded), cache=resolve_cache(environ)),
         source_dsns={
             name: value
             for name, value in environ.items()

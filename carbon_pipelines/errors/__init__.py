@@ -52,6 +52,7 @@ from carbon_pipelines.errors.certification import (
 from carbon_pipelines.errors.compaction import (
     CompactionError,
     CompactionInvariantError,
+    EngineMissingError,
     OptimizedRowsError,
     OptimizeFailedError,
     OptimizeInterruptedError,
@@ -250,6 +251,7 @@ __all__ = [
     "DownloadError",
     "DrainTimeoutError",
     "EmbeddedError",
+    "EngineMissingError",
     "ErasureDateError",
     "ErasureError",
     "ErasureKeyError",

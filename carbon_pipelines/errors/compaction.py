@@ -65,6 +65,19 @@ class TargetSizeError(CompactionError):
         )
 
 
+class EngineMissingError(CompactionError):
+    """A table is Trino's to compact, and nothing says where Trino is."""
+
+    def __init__(self, table: str, variable: str, chosen_by: str) -> None:
+        self.table, self.variable = table, variable
+        super().__init__(
+            f"{table}: {chosen_by} has Trino compact it, and {variable} is not set: nothing says "
+            "where Trino is. Nothing was changed. Set it to "
+            "http[s]://user[:password]@host[:port]/catalog, or start the embedded one by "
+            '"carbon up --with trino"; or have the table compacted by engine native.'
+        )
+
+
 class OptimizeFailedError(CompactionError):
     """Trino refused what it was asked for."""
 

@@ -116,6 +116,7 @@ CarbonPipelinesError                  (``retryable`` says whether the same call 
 ├── MaintenanceError                  upkeep of a table was refused or did not come to its end
 │   ├── CompactionError               data files could not be written again
 │   │   ├── CompactionInvariantError  what was written is not what was read
+│   │   ├── EngineMissingError        a table is Trino's to compact and nothing says where that is
 │   │   ├── OptimizeFailedError       Trino refused to optimize a table
 │   │   │   └── OptimizeInterruptedError (retryable) it did not answer, or others committed first
 │   │   ├── OptimizedRowsError        what Trino committed has another number of rows

@@ -29,6 +29,7 @@ from carbon_pipelines.errors import (
     LakeUnavailableError,
     TableNotCopiedError,
 )
+from carbon_pipelines.lake.file_io import CACHE_BYTES, CACHE_DIRECTORY
 
 SHARED_FILES = "carbon_pipelines.lake.file_io.SharedFileIO"
 KEPT_FILES = "carbon_pipelines.lake.file_io.KeptFileIO"
@@ -39,7 +40,8 @@ def open_catalog(lake: LakeEndpoint, *, files: str = SHARED_FILES) -> Catalog:
 
     Args:
         lake: Where it is.
-        files: How files are reached: ``KEPT_FILES`` answers from memory what this process knows.
+        files: How files are reached: ``KEPT_FILES`` answers from memory what this process knows,
+            and from local disk what others did, if ``lake`` says where.
 
     Raises:
         LakeUnavailableError: The catalog does not answer (retryable).
@@ -60,6 +62,9 @@ def open_catalog(lake: LakeEndpoint, *, files: str = SHARED_FILES) -> Catalog:
         "pool_pre_ping": "true",
         "init_catalog_tables": "true",
     }
+    if lake.cache is not None and files == KEPT_FILES:
+        properties[CACHE_DIRECTORY] = str(lake.cache.directory)
+        properties[CACHE_BYTES] = str(lake.cache.most_bytes)
     if lake.catalog_credential:
         properties["credential"] = lake.catalog_credential
         properties["oauth2-server-uri"] = f"{lake.catalog_uri.rstrip('/')}/v1/oauth/tokens"

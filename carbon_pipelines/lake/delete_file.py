@@ -20,6 +20,7 @@ from pyiceberg.typedef import Record
 
 from carbon_pipelines.lake.arrow import compute as pc
 from carbon_pipelines.lake.table_files import DELETE_FILE_PATH_ID, TableFiles, load_table_files
+from carbon_pipelines.lake.whole_files import WHOLE_BYTES, open_whole
 
 POSITION_ID = 2147483545
 """Reserved field id of ``pos`` in position delete files."""
@@ -34,14 +35,21 @@ _SCHEMA = pa.schema(
 )
 
 
+def _read(io: FileIO, delete_file: DataFile, *columns: str) -> pa.Table:
+    """Columns of a delete file; paths are a dictionary."""
+    path = delete_file.file_path
+    if delete_file.file_size_in_bytes <= WHOLE_BYTES:
+        parquet = open_whole(io, path, dictionaries=["file_path"])
+        return parquet.read(columns=[*columns], use_threads=False)
+    with io.new_input(path).open() as stream:
+        return pq.read_table(stream, columns=[*columns], read_dictionary=["file_path"])
+
+
 def read_positions(io: FileIO, delete_files: Sequence[DataFile], path: str) -> np.ndarray:
     """Positions of ``path`` that ``delete_files`` name, sorted and distinct (int64)."""
     found: list[np.ndarray] = []
     for delete_file in delete_files:
-        with io.new_input(delete_file.file_path).open() as stream:
-            table = pq.read_table(
-                stream, columns=["file_path", "pos"], read_dictionary=["file_path"]
-            )
+        table = _read(io, delete_file, "file_path", "pos")
         mine = table.filter(pc.equal(table.column("file_path"), path))
         found.append(mine.column("pos").to_numpy())
     return np.unique(np.concatenate(found)) if found else np.empty(0, dtype=np.int64)
@@ -49,8 +57,7 @@ def read_positions(io: FileIO, delete_files: Sequence[DataFile], path: str) -> n
 
 def read_named(io: FileIO, delete_file: DataFile) -> dict[str, np.ndarray]:
     """Everything that one delete file names: data file path -> positions (int64)."""
-    with io.new_input(delete_file.file_path).open() as stream:
-        table = pq.read_table(stream, columns=["file_path", "pos"], read_dictionary=["file_path"])
+    table = _read(io, delete_file, "file_path", "pos")
     if not table.num_rows:
         return {}
     paths = table.column("file_path").unify_dictionaries().combine_chunks()
@@ -83,8 +90,7 @@ def _count_live_rows(files: TableFiles, io: FileIO) -> int:
         if path in live:
             rows -= sum(d.file.record_count for d in deletes if d.applies_to(live[path]))
     for shared in (d for group in files.deletes_by_partition.values() for d in group):
-        with io.new_input(shared.file.file_path).open() as stream:
-            paths = pq.read_table(stream, columns=["file_path"]).column("file_path")
+        paths = _read(io, shared.file, "file_path").column("file_path")
         for path, named in zip(*paths.value_counts().flatten(), strict=True):
             data = live.get(path.as_py())
             if data is not None and shared.applies_to(data):

@@ -1,7 +1,8 @@
-"""Access to the files of tables: connections that are shared, and small files kept in memory.
+"""Access to the files of tables: connections that are shared, and small files that are kept.
 
-What belongs here: which files are kept, how many bytes of them, and what is asked of the store.
-What does not: opening a catalog (``connection.py``) and what is in the files.
+What belongs here: which files are kept, how many bytes of them in memory, and what is asked of the
+store. What does not: keeping files on disk (``disk_cache.py``), opening a catalog
+(``connection.py``) and what is in the files.
 
 A file of an Iceberg table never changes under its path, and ours have a random UUID in it: what was
 written or read once need not be asked for again. Merging a few changes reads the same manifests and
@@ -12,13 +13,18 @@ know whether a file is *there* (expiry, orphans, health) does not use what is ke
 import re
 import threading
 from collections import OrderedDict
+from functools import lru_cache
 from io import BytesIO
+from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import pyarrow as pa
 from pyarrow.fs import FileSystem, S3FileSystem
 from pyiceberg.io import InputFile, InputStream, OutputFile, OutputStream
 from pyiceberg.io.pyarrow import PyArrowFile, PyArrowFileIO
+from pyiceberg.typedef import EMPTY_DICT, Properties
+
+from carbon_pipelines.lake.disk_cache import DiskCache
 
 KEPT_BYTES = 64 * 1024 * 1024
 """Of all kept files together; those that were not asked for longest go first."""
@@ -29,6 +35,8 @@ _KEPT = re.compile(rf"{_UUID}[^/]*(\.avro|\.metadata\.json|-deletes\.parquet)$")
 """Manifests, their lists, table metadata, position deletes."""
 _CONNECTION = ("s3.", "client.", "adls.", "gcs.", "hdfs.")
 """Properties that say how a store is reached begin with one of these."""
+CACHE_DIRECTORY, CACHE_BYTES = "carbon.cache-directory", "carbon.cache-bytes"
+"""Properties of a FileIO: where ``KeptFileIO`` keeps files on disk, and how much of them."""
 
 
 class SharedFileIO(PyArrowFileIO):
@@ -107,9 +115,16 @@ class KeptFiles:
 
 
 class KeptFileIO(SharedFileIO):
-    """Access that keeps the files of a table's metadata that this process wrote or read."""
+    """Access that keeps the files of a table's metadata that this process wrote or read.
+
+    In memory, and on local disk for other processes where the properties name a directory.
+    """
 
     kept = KeptFiles()
+
+    def __init__(self, properties: Properties = EMPTY_DICT) -> None:
+        super().__init__(properties)
+        self._disk = _disk_cache(properties)
 
     def new_input(self, location: str) -> PyArrowFile:
         """A file to read; answered from memory if it is kept."""
@@ -121,38 +136,71 @@ class KeptFileIO(SharedFileIO):
 
     def delete(self, location: str | InputFile | OutputFile) -> None:
         """Remove a file, and keep it no longer."""
-        self.kept.drop(location if isinstance(location, str) else location.location)
+        path = location if isinstance(location, str) else location.location
+        self.kept.drop(path)
+        if self._disk is not None:
+            self._disk.drop(path)
         super().delete(location)
 
     def _file(self, file: PyArrowFile) -> PyArrowFile:
         if _KEPT.search(file.location):
             file.__class__ = _KeptFile
+            cast("_KeptFile", file).disk = self._disk
         return file
 
 
 class _KeptFile(PyArrowFile):
     """A file that is read and written whole."""
 
+    disk: DiskCache | None = None
+
     def __len__(self) -> int:
-        content = KeptFileIO.kept.get(self.location)
+        content = self._known()
         return super().__len__() if content is None else len(content)
 
     def open(self, seekable: bool = True) -> InputStream:  # noqa: ARG002, FBT001, FBT002
-        content = KeptFileIO.kept.get(self.location)
+        content = self._known()
         if content is None:
             with super().open(seekable=True) as stream:
                 content = stream.read()
-            KeptFileIO.kept.put(self.location, content)
+            self.keep(content)
         return pa.BufferReader(content)
+
+    def _known(self) -> bytes | None:
+        content = KeptFileIO.kept.get(self.location)
+        if content is None and self.disk is not None:
+            content = self.disk.get(self.location)
+            if content is not None:
+                KeptFileIO.kept.put(self.location, content)
+        return content
+
+    def keep(self, content: bytes) -> None:
+        """Answer what is asked of it later with ``content``, which is in the store."""
+        KeptFileIO.kept.put(self.location, content)
+        if self.disk is not None and len(content) <= KEPT_FILE_BYTES:
+            self.disk.put(self.location, content)
 
     def create(self, overwrite: bool = False) -> OutputStream:  # noqa: FBT001, FBT002
         return cast("OutputStream", _KeptOutput(self, super().create(overwrite=overwrite)))
 
 
+@lru_cache(maxsize=16)
+def _shared_disk_cache(directory: str, most_bytes: int) -> DiskCache:
+    return DiskCache(Path(directory), most_bytes)
+
+
+def _disk_cache(properties: Properties) -> DiskCache | None:
+    """The cache that the properties name; one object for all tables of the process."""
+    directory = properties.get(CACHE_DIRECTORY)
+    if not directory:
+        return None
+    return _shared_disk_cache(str(directory), int(properties[CACHE_BYTES]))
+
+
 class _KeptOutput(BytesIO):
     """What is written; it is in the store, and kept, once it is closed without an error."""
 
-    def __init__(self, file: PyArrowFile, stream: Any) -> None:
+    def __init__(self, file: "_KeptFile", stream: Any) -> None:
         super().__init__()
         self._file, self._stream = file, stream
 
@@ -163,4 +211,4 @@ class _KeptOutput(BytesIO):
         super().close()
         self._stream.write(content)
         self._stream.close()
-        KeptFileIO.kept.put(self._file.location, content)
+        self._file.keep(content)

@@ -1,7 +1,8 @@
 """The live entries of a manifest, read once where files are kept.
 
-What belongs here: reading a manifest, and keeping what was read of it. What does not: keeping bytes
-(``file_io.py``) and what entries mean (``table_files.py``).
+What belongs here: keeping what was read of a manifest. What does not: reading it
+(``manifest_reading.py``), keeping bytes (``file_io.py``) and what entries mean
+(``table_files.py``).
 
 Reading thirty small manifests was a quarter of a small merge's CPU, and all but one or two of them
 are those of the merge before. Entries are shared: nobody changes one.
@@ -15,6 +16,7 @@ from pyiceberg.io import FileIO
 from pyiceberg.manifest import ManifestEntry, ManifestFile
 
 from carbon_pipelines.lake.file_io import KeptFileIO
+from carbon_pipelines.lake.manifest_reading import read_entries
 
 KEPT_ENTRIES = 20_000
 """Of all manifests together, about 3 kB each; those not asked for longest go first."""
@@ -55,9 +57,9 @@ def live_entries(manifest: ManifestFile, io: FileIO) -> Sequence[ManifestEntry]:
         FileNotFoundError: It is not there; with ``KeptFileIO``, and was never read.
     """
     if not isinstance(io, KeptFileIO):
-        return manifest.fetch_manifest_entry(io, discard_deleted=True)
+        return read_entries(manifest, io)
     entries = _kept.get(manifest.manifest_path)
     if entries is None:
-        entries = manifest.fetch_manifest_entry(io, discard_deleted=True)
+        entries = read_entries(manifest, io)
         _kept.put(manifest.manifest_path, entries)
     return entries

@@ -41,6 +41,7 @@ from carbon_pipelines.lake.fold import Fold, fold_batch, fold_inserts
 from carbon_pipelines.lake.history import HistoryFold, fold_history
 from carbon_pipelines.lake.history_merge import write_history
 from carbon_pipelines.lake.lookup import FoundRows, RowLookup
+from carbon_pipelines.lake.manifest_reading import manifests_of
 from carbon_pipelines.lake.mode import check_mode
 from carbon_pipelines.lake.new_rows import NewRows, sort_rows
 from carbon_pipelines.lake.partitions import PartitionedWriter, file_target
@@ -149,7 +150,7 @@ class Merge:
             table = self._load(base)
             with lake_errors(f"Iceberg table {self._spec.label}"):
                 snapshot = table.snapshot_by_name(self._branch)
-                manifests = snapshot.manifests(table.io) if snapshot is not None else ()
+                manifests = manifests_of(snapshot, table.io)
                 changes = FileChanges(manifests=manifests)
                 committed = commit_files(table, changes, after.to_properties(), branch=self._branch)
             if committed is not None:

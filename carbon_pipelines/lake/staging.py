@@ -32,6 +32,7 @@ from carbon_pipelines.errors import CommitConflictError, StateMissingError
 from carbon_pipelines.lake.commit import UNANSWERED, commit_files, commit_updates, unknown_commit
 from carbon_pipelines.lake.connection import load_table
 from carbon_pipelines.lake.layout import Layout, plan_layout_updates
+from carbon_pipelines.lake.manifest_reading import manifests_of
 from carbon_pipelines.lake.mode import keeps_history
 from carbon_pipelines.lake.parking import ended
 from carbon_pipelines.lake.row_delta import FileChanges
@@ -180,7 +181,7 @@ def stage_files(
         CommitUnknownError: The answer was lost, the catalog does not show the snapshot (retryable).
     """
     head = table.metadata.snapshot_by_name(BRANCH)
-    manifests = head.manifests(table.io) if head is not None else ()
+    manifests = manifests_of(head, table.io)
     changes, properties = FileChanges(added_data=files, manifests=manifests), staged.to_properties()
 
     def attempt(table: Table) -> Table:

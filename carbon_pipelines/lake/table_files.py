@@ -13,6 +13,7 @@ from pyiceberg.manifest import DataFile, DataFileContent, ManifestContent, Manif
 from pyiceberg.table.snapshots import Snapshot
 
 from carbon_pipelines.lake.manifest_entries import live_entries
+from carbon_pipelines.lake.manifest_reading import read_manifest_list
 
 DELETE_FILE_PATH_ID = 2147483546
 """Reserved field id of ``file_path`` in position delete files."""
@@ -70,7 +71,7 @@ def load_table_files(snapshot: Snapshot | None, io: FileIO) -> TableFiles:
     """Read the manifests of ``snapshot``."""
     if snapshot is None:
         return TableFiles()
-    manifests = snapshot.manifests(io)
+    manifests = read_manifest_list(io, snapshot.manifest_list)
     data: list[LiveFile] = []
     by_path: dict[str, list[LiveFile]] = {}
     by_partition: dict[tuple[int, object], list[LiveFile]] = {}

@@ -5,13 +5,11 @@ What belongs here: groups of just these files, as a compaction takes them. What 
 
 from collections.abc import Collection
 
-from carbon_pipelines.maintenance.compaction import (
+from carbon_pipelines.maintenance.compaction import CompactionPolicy, count_outputs, pack_files
+from carbon_pipelines.maintenance.compaction_plan import (
     CompactionGroup,
     CompactionPlan,
-    CompactionPolicy,
     PlannedFile,
-    count_outputs,
-    pack_files,
 )
 from carbon_pipelines.maintenance.table_facts import FileFacts, TableFacts
 

@@ -4,6 +4,8 @@ What belongs here: putting rewritten groups, and the deletes that moved to their
 to the changes of one snapshot. What does not: committing, and doing so again (``compact.py``).
 """
 
+from collections.abc import Collection
+
 import numpy as np
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
@@ -11,6 +13,7 @@ from pyiceberg.table import Table
 from carbon_pipelines.lake.delete_file import write_delete_file
 from carbon_pipelines.lake.row_delta import FileChanges
 from carbon_pipelines.lake.table_files import LiveFile, TableFiles
+from carbon_pipelines.maintenance.merged_deletes import plan_merge, write_merge
 from carbon_pipelines.maintenance.moved_deletes import DroppableDeletes, MovedDeletes
 from carbon_pipelines.maintenance.rewrite import Rewritten
 
@@ -21,10 +24,11 @@ class CommitAttempt:
     Args:
         table: As loaded.
         files: Those of its ``main``.
+        merged: Data files whose delete files are written together.
     """
 
-    def __init__(self, table: Table, files: TableFiles) -> None:
-        self._table, self._files = table, files
+    def __init__(self, table: Table, files: TableFiles, merged: Collection[str] = ()) -> None:
+        self._table, self._files, self._merged = table, files, merged
         self._done: list[Rewritten] = []
         self._moved_rows = 0
         self._added: list[DataFile] = []
@@ -41,7 +45,12 @@ class CommitAttempt:
         self._deletes += [(output.file, positions) for output, positions in moved.deletes]
 
     def changes(self, droppable: DroppableDeletes) -> FileChanges:
-        """The files that come and go; delete files for moved deletes are written here."""
+        """The files that come and go; delete files are written here.
+
+        Raises:
+            FileNotFoundError: A delete file of the table is not there.
+            CompactionInvariantError: A merged one does not name the same rows.
+        """
         sources = {source.path for done in self._done for source in done.sources}
         removed: list[LiveFile] = [
             live for live in self._files.data if live.file.file_path in sources
@@ -54,8 +63,13 @@ class CommitAttempt:
             )
             for file, positions in self._deletes
         ]
-        dropped = droppable.find(self._files, gone)
-        return FileChanges(self._added, written, removed, dropped, self._files.manifests)
+        dropped = {one.file.file_path: one for one in droppable.find(self._files, gone)}
+        if self._merged:
+            merge = plan_merge(self._files, self._merged, io)
+            written += write_merge(merge, io, locations, "/".join(self._table.name()))
+            dropped |= {one.file.file_path: one for one in merge.removed}
+        going = list(dropped.values())
+        return FileChanges(self._added, written, removed, going, self._files.manifests)
 
     def counts(self, changes: FileChanges) -> dict[str, int]:
         """What goes into the result."""

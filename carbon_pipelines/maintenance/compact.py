@@ -19,7 +19,7 @@ next commit of ours waits until the merge had its turn (``turns.py``).
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,7 +35,7 @@ from carbon_pipelines.lake.table_files import load_table_files
 from carbon_pipelines.maintenance.bounded_sort import RUN_BYTES
 from carbon_pipelines.maintenance.carried import carried_state
 from carbon_pipelines.maintenance.commit_attempt import CommitAttempt
-from carbon_pipelines.maintenance.compaction import CompactionGroup, CompactionPlan, megabytes
+from carbon_pipelines.maintenance.compaction_plan import CompactionGroup, CompactionPlan, megabytes
 from carbon_pipelines.maintenance.moved_deletes import (
     DroppableDeletes,
     plan_moved_deletes,
@@ -92,7 +92,7 @@ class Compacted:
         removed_files: Data files that are gone.
         added_files: Data files that came.
         removed_delete_files: Delete files that are gone.
-        added_delete_files: Delete files for rows that were deleted meanwhile.
+        added_delete_files: Those that stand for several, and for rows that were deleted meanwhile.
         applied_deletes: Rows that were deleted before and are in no file any more.
         moved_deletes: Rows that were deleted meanwhile.
         read_bytes: Size of the data files that are gone.
@@ -125,7 +125,8 @@ class Compacted:
                 f"{self.label}: {self.removed_files:,} files ({megabytes(self.read_bytes)}) became"
                 f" {self.added_files:,} ({megabytes(self.written_bytes)}), "
                 f"{self.applied_deletes:,} deleted rows and {self.removed_delete_files:,} delete "
-                f"files are gone, in {len(self.snapshot_ids)} snapshots"
+                f"files are gone, {self.added_delete_files:,} came, "
+                f"in {len(self.snapshot_ids)} snapshots"
             )
         done += f" ({self.seconds:.1f} s, {self.cpu_seconds:.1f} CPU-s)"
         return "\n".join([done, *(f"  left alone: {path}: {why}" for path, why in self.left)])
@@ -170,8 +171,9 @@ class _Compaction:
         with lake_errors(f"Iceberg table {self._plan.label}"):
             for groups in _portions(self._plan.groups):
                 self._apply_groups(groups)
-            if self._plan.dangling and not self._snapshots:
-                self._commit([])
+            merged = frozenset(planned.file.path for planned in self._plan.merges)
+            if merged or (self._plan.dangling and not self._snapshots):
+                self._commit([], merged)
         return Compacted(
             self._plan.label,
             tuple(self._snapshots),
@@ -206,25 +208,22 @@ class _Compaction:
                 done.append(rewrite_group(table, files, group, directory, run_bytes=run_bytes))
         except FileNotFoundError as error:
             self._discard(table, done)
-            snapshot = table.current_snapshot()
-            raise SourceFileMissingError(
-                self._plan.label, snapshot.snapshot_id if snapshot else 0, str(error)
-            ) from error
+            raise self._missing(table, error) from error
         except BaseException:
             self._discard(table, done)
             raise
         return done
 
-    def _commit(self, written: Sequence[Rewritten]) -> None:
-        """Commit what still can be of ``written``, in one snapshot."""
+    def _commit(self, written: Sequence[Rewritten], merged: Collection[str] = ()) -> None:
+        """Commit what still can be of ``written`` and ``merged``, in one snapshot."""
         droppable: DroppableDeletes | None = None
         waiting = list(written)
         for _ in range(COMMIT_ATTEMPTS):
             table = self._load_in_turn()
             droppable = droppable or DroppableDeletes(table.io)
             files = load_table_files(table.current_snapshot(), table.io)
-            attempt = CommitAttempt(table, files)
             refused = why_refused(table, files)
+            attempt = CommitAttempt(table, files, () if refused else merged)
             for done in list(waiting):
                 moved = plan_moved_deletes(done, files, table.io)
                 if left_because := refused or moved.left_because:
@@ -233,7 +232,10 @@ class _Compaction:
                     self._discard(table, [done])
                 else:
                     attempt.add(done, moved)
-            changes = attempt.changes(droppable)
+            try:
+                changes = attempt.changes(droppable)
+            except FileNotFoundError as error:
+                raise self._missing(table, error) from error
             if not changes:
                 return
             self._hooks.before_commit()
@@ -268,6 +270,11 @@ class _Compaction:
             table = self._load()
             turn = turn_at(table.metadata)
         return table
+
+    def _missing(self, table: Table, error: FileNotFoundError) -> SourceFileMissingError:
+        snapshot = table.current_snapshot()
+        number = snapshot.snapshot_id if snapshot else 0
+        return SourceFileMissingError(self._plan.label, number, str(error))
 
     def _leave(self, group: CompactionGroup, why: str) -> None:
         self._left.append((group.paths[0], why))

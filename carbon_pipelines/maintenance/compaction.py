@@ -9,20 +9,31 @@ What keeps upkeep from working for nothing, or for ever:
 * small files are taken by tiers: one that is more than ``TIER`` times as large as all smaller ones
   together waits until they have grown. A row is then written again a number of times that grows
   with the logarithm of the table, not with the number of commits;
+* delete files alone are written together where a data file is good but for their number: that costs
+  what they hold, and not what the data file does;
 * output files are as many as the live bytes hold targets, rounded: each is at least three quarters
   of the target or the only one, so the outcome of a plan, planned again, plans nothing.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from carbon_pipelines.maintenance.compaction_plan import (
+    CompactionGroup,
+    CompactionPlan,
+    PlannedFile,
+    megabytes,
+)
 from carbon_pipelines.maintenance.table_facts import FileFacts, TableFacts
 
 SMALL = 0.75
 """A file under this part of the target is small."""
 LARGE = 1.8
 """A file over this many targets is large."""
+MOST_POSITIONS = 8_000_000
+"""Deleted rows of a partition up to which its delete files are written together: some 200 MB of
+memory. Beyond that, its data files are written again without them."""
 TIER = 4
 """How many times as large as all smaller ones together a file may be to be taken with them."""
 
@@ -35,7 +46,8 @@ class CompactionPolicy:
         target_bytes: Size of the files to write; None for the table's own.
         min_files: So many small files of one partition are worth a rewrite.
         delete_ratio: Share of deleted rows from which on a file is written again without them.
-        max_delete_files: A file whose readers open more delete files than this is too.
+        max_delete_files: Where the readers of a file open more delete files than this, these are
+            written together.
         max_group_bytes: Live bytes that are written again as one group, which is what a conflict
             can make worthless.
         max_groups: Groups in one plan; the coldest are taken. None for all.
@@ -57,117 +69,6 @@ class CompactionPolicy:
         return self.target_bytes or facts.target_bytes
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedFile:
-    """A file to write again, and the reason."""
-
-    file: FileFacts
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class CompactionGroup:
-    """Files of one partition and spec that are written again together.
-
-    Attributes:
-        partition: For people.
-        files: In the order in which their rows are read, the coldest first.
-        output_files: About how many files come of it.
-        target_bytes: The size that each should have.
-        hot: Whether the last few snapshots touched it.
-        touched_number: Sequence number of the last snapshot that did.
-    """
-
-    partition: str
-    files: Sequence[PlannedFile]
-    output_files: int
-    target_bytes: int
-    hot: bool
-    touched_number: int
-
-    @property
-    def paths(self) -> list[str]:
-        """Of the files to read."""
-        return [planned.file.path for planned in self.files]
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes to read."""
-        return sum(planned.file.size_bytes for planned in self.files)
-
-    @property
-    def live_bytes(self) -> int:
-        """About what is going to be written."""
-        return sum(planned.file.live_bytes for planned in self.files)
-
-    @property
-    def deleted_rows(self) -> int:
-        """Rows that go for good; estimated where delete files are shared."""
-        return sum(planned.file.deleted_rows for planned in self.files)
-
-
-@dataclass(frozen=True, slots=True)
-class CompactionPlan:
-    """What a compaction of one table would do.
-
-    Attributes:
-        label: The table.
-        snapshot_id: The snapshot whose facts it was made from.
-        groups: Coldest first.
-        dangling: Delete files to drop, since no live data file is left that they name.
-        left: (path, why) of files that cannot be written again.
-    """
-
-    label: str
-    snapshot_id: int | None
-    groups: Sequence[CompactionGroup] = ()
-    dangling: Sequence[str] = ()
-    left: Sequence[tuple[str, str]] = ()
-
-    def __bool__(self) -> bool:
-        """Whether there is anything to do."""
-        return bool(self.groups or self.dangling)
-
-    @property
-    def input_files(self) -> int:
-        """Files that go."""
-        return sum(len(group.files) for group in self.groups)
-
-    @property
-    def output_files(self) -> int:
-        """About how many files come."""
-        return sum(group.output_files for group in self.groups)
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes to read."""
-        return sum(group.size_bytes for group in self.groups)
-
-    def describe(self) -> str:
-        """The plan as a table, a line for each file with its reason."""
-        lines = [
-            f"{self.label} at table snapshot {self.snapshot_id}: {self.input_files:,} files "
-            f"({megabytes(self.size_bytes)}) into about {self.output_files:,}, "
-            f"{len(self.dangling):,} dangling delete files to drop"
-        ]
-        for number, group in enumerate(self.groups, start=1):
-            where = f" of {group.partition}" if group.partition else ""
-            lines.append(
-                f"  group {number}{where}: {len(group.files):,} files, "
-                f"{megabytes(group.size_bytes)}, into about {group.output_files:,}"
-                f"{', touched by the last snapshots' if group.hot else ''}"
-            )
-            lines += [
-                f"    {planned.file.path.rsplit('/', 1)[-1]:<46} "
-                f"{megabytes(planned.file.size_bytes):>10} {planned.file.rows:>12,} rows  "
-                f"{planned.reason}"
-                for planned in group.files
-            ]
-        lines += [f"  dangling: {path.rsplit('/', 1)[-1]}" for path in self.dangling]
-        lines += [f"  left alone: {path.rsplit('/', 1)[-1]}: {why}" for path, why in self.left]
-        return "\n".join(lines)
-
-
 def plan_compaction(facts: TableFacts, policy: CompactionPolicy | None = None) -> CompactionPlan:
     """Which files of ``facts`` to write again together, coldest groups first.
 
@@ -181,12 +82,13 @@ def plan_compaction(facts: TableFacts, policy: CompactionPolicy | None = None) -
         kinds = sorted({file.rows_kind for file in files})
         for kind in kinds:
             same = [file for file in files if file.rows_kind == kind]
-            groups += _plan_partition(facts, same, chosen)
+            groups += _plan_partition(facts, same, chosen, fit=_fit(files))
     groups.sort(key=lambda group: (group.hot, group.touched_number, group.paths[0]))
     return CompactionPlan(
         facts.label,
         facts.snapshot_id,
         tuple(groups[: chosen.max_groups]),
+        tuple(_plan_merges(facts, chosen, {path for group in groups for path in group.paths})),
         tuple(facts.dangling),
         tuple((file.path, file.refused) for file in facts.files if file.refused),
     )
@@ -198,14 +100,14 @@ def count_outputs(live_bytes: int, target_bytes: int) -> int:
 
 
 def _plan_partition(
-    facts: TableFacts, files: Iterable[FileFacts], policy: CompactionPolicy
+    facts: TableFacts, files: Iterable[FileFacts], policy: CompactionPolicy, *, fit: bool
 ) -> Iterator[CompactionGroup]:
     target = policy.target_of(facts)
     small: list[PlannedFile] = []
     whole: list[PlannedFile] = []
     needed: set[str] = set()
     for file in files:
-        reason = "" if file.refused else _why(file, facts, policy)
+        reason = "" if file.refused else _why(file, facts, policy, fit=fit)
         if reason:
             needed.add(file.path)
         if file.live_bytes < SMALL * target and not file.refused:
@@ -227,12 +129,36 @@ def _plan_partition(
             )
 
 
-def _why(file: FileFacts, facts: TableFacts, policy: CompactionPolicy) -> str:
+def _plan_merges(
+    facts: TableFacts, policy: CompactionPolicy, rewritten: Collection[str]
+) -> Iterator[PlannedFile]:
+    """Files that are good but for the number of their delete files."""
+    for files in facts.by_group().values():
+        if _fit(files):
+            for file in files:
+                if _is_stacked(file, policy) and file.path not in rewritten and not file.refused:
+                    yield PlannedFile(file, _stacked(file))
+
+
+def _fit(files: Iterable[FileFacts]) -> bool:
+    """Whether the deletes of a partition may be written together."""
+    return sum(file.deleted_rows for file in files) <= MOST_POSITIONS
+
+
+def _is_stacked(file: FileFacts, policy: CompactionPolicy) -> bool:
+    return file.delete_files > policy.max_delete_files
+
+
+def _stacked(file: FileFacts) -> str:
+    return f"its readers open {file.delete_files:,} delete files"
+
+
+def _why(file: FileFacts, facts: TableFacts, policy: CompactionPolicy, *, fit: bool) -> str:
     """Why a file is written again whatever its size; empty if it need not be."""
     if file.delete_files and file.delete_ratio >= policy.delete_ratio:
         return f"{file.deleted_rows:,} of its rows are deleted ({file.delete_ratio:.0%})"
-    if file.delete_files > policy.max_delete_files:
-        return f"its readers open {file.delete_files:,} delete files"
+    if _is_stacked(file, policy) and not fit:
+        return _stacked(file)
     if file.spec_id != facts.spec_id:
         return f"its partition spec is {file.spec_id}, now {facts.spec_id}"
     if not policy.thorough:
@@ -278,8 +204,3 @@ def pack_files(
 
 def _lives(file: FileFacts) -> bool:
     return file.rows > file.deleted_rows
-
-
-def megabytes(size_bytes: int) -> str:
-    """Bytes as people read them."""
-    return f"{size_bytes / 1_000_000:,.1f} MB"

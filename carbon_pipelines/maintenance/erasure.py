@@ -8,7 +8,8 @@ In this order:
 1. the source has the key no more, and the lake has merged that; nothing is erased otherwise;
 2. the request is written to the table, with a salted hash of the key;
 3. table and dead letters: present rows, files and manifests are made clean, and what may go of the
-   snapshots from before goes. What the table was then is written to the request;
+   snapshots from before goes. What the table was then is written to the request, and this machine
+   forgets what it has kept of the table's metadata;
 4. from the date on: every other such snapshot goes, whoever holds it, then what lies in quarantine
    or is referred to by nothing. When a fresh look finds nothing any more, the request goes.
 Every step finds done what an earlier run did, so a run that died is gone on with by the same call.
@@ -27,6 +28,7 @@ from carbon_pipelines.lake.connection import lake_errors, load_table
 from carbon_pipelines.lake.dead_letters import NAME as DEAD_LETTERS
 from carbon_pipelines.maintenance.cleansing import cleanse_table, find_live_rows
 from carbon_pipelines.maintenance.deletion_check import Where, check_deleted, count_in_source
+from carbon_pipelines.maintenance.erasure_cache import forget_cached
 from carbon_pipelines.maintenance.erasure_end import end_erasure, finish_ending
 from carbon_pipelines.maintenance.erasure_expiry import expire_person
 from carbon_pipelines.maintenance.erasure_litter import apply_litter, check_no_litter, plan_litter
@@ -167,6 +169,8 @@ class _Run:
             self._cleanse(target)
         for target in chosen:
             self._expire(target)
+        for _, table in targets(self._where, self._key):
+            forget_cached(self._where.endpoints.lake.cache, table)
         if self._due:
             self._end()
         return Erased(

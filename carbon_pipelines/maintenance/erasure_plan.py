@@ -23,6 +23,10 @@ NOW, OUTSIDE = "now", "not by us"
 SHOWN = 20
 _OTHERS = (
     ("what others made of the table: marts, extracts, caches", "until they are made anew"),
+    (
+        "caches of table metadata (CARBON_LAKE_CACHE_DIRECTORY) on other machines",
+        "a day after the first --apply; where no merge runs any more, remove them",
+    ),
     ("logs and Dagster's history of runs: errors quote values", "as kept there"),
     ("the source: its WAL, archives, backups, replicas", "as kept there"),
     ("the bucket: versions, replicas, backups, unfinished uploads", "as set there"),

@@ -8,7 +8,7 @@ A snapshot stays if any of these holds:
   never expire, a lease does when its time is over (``leases.py``);
 * it is among the newest of a branch: ``at_least``, or the branch's own ``min-snapshots-to-keep``;
 * it is younger than ``max_age``, or its branch's own ``max-snapshot-age-ms``, and not beyond
-  ``at_most``;
+  ``at_most``; one that is on no branch is beyond it once so many of ``main`` are newer;
 * it is, or leads by its parents to, the newest one that carries ``carbon.*`` state, from any branch
   or tag that stays: progress is found by walking ancestors, and a gap on the way would end the walk
   (``lake/state.py``);
@@ -16,6 +16,7 @@ A snapshot stays if any of these holds:
 Source: Iceberg spec, "Snapshot retention policy".
 """
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -178,10 +179,7 @@ def _kept(
     for name, ref in refs.items():
         if ref.snapshot_ref_type == SnapshotRefType.BRANCH:
             yield from _branch_kept(metadata, name, ref, retention, now)
-    on_branches = _on_branches(metadata, refs_going)
-    for snapshot in metadata.snapshots:
-        if snapshot.snapshot_id not in on_branches and now - _at(snapshot) < retention.max_age:
-            yield snapshot.snapshot_id, f"on no branch, younger than {retention.max_age}"
+    yield from _branchless_kept(metadata, refs_going, retention, now)
 
 
 def _state_kept(
@@ -219,6 +217,30 @@ def _branch_kept(
             yield snapshot.snapshot_id, f"younger than {age}"
 
 
+def _branchless_kept(
+    metadata: TableMetadata, refs_going: Mapping[str, str], retention: Retention, now: datetime
+) -> Iterator[tuple[int, str]]:
+    """Snapshots on no branch: they stay for their age as long as ``main``'s of their time do."""
+    on_branches = _on_branches(metadata, refs_going)
+    main = sorted(one.timestamp_ms for one in ancestors_of(metadata.current_snapshot(), metadata))
+    at_most = _most_of_main(metadata, retention)
+    for snapshot in metadata.snapshots:
+        old = now - _at(snapshot)
+        if snapshot.snapshot_id in on_branches or old >= retention.max_age:
+            continue
+        newer = len(main) - bisect_right(main, snapshot.timestamp_ms)
+        if at_most is None or newer < at_most or old < retention.spared:
+            yield snapshot.snapshot_id, f"on no branch, younger than {retention.max_age}"
+
+
+def _most_of_main(metadata: TableMetadata, retention: Retention) -> int | None:
+    """How many of ``main``'s newest snapshots stay for their age; all if it has an age itself."""
+    main = metadata.refs.get(MAIN_BRANCH)
+    if main is None or main.max_snapshot_age_ms is not None or retention.at_most is None:
+        return None
+    return max(retention.at_most, main.min_snapshots_to_keep or retention.at_least)
+
+
 def _on_branches(metadata: TableMetadata, refs_going: Mapping[str, str]) -> frozenset[int]:
     """Snapshots that belong to a branch that stays."""
     found: set[int] = set()
@@ -233,7 +255,9 @@ def _why(
     snapshot: Snapshot, on_branches: frozenset[int], retention: Retention, now: datetime
 ) -> str:
     if snapshot.snapshot_id not in on_branches:
-        return f"on no branch, older than {retention.max_age}"
+        if now - _at(snapshot) >= retention.max_age:
+            return f"on no branch, older than {retention.max_age}"
+        return "on no branch, older than what main keeps"
     if now - _at(snapshot) < retention.max_age and retention.at_most is not None:
         return f"beyond the newest {max(retention.at_most, retention.at_least)}"
     return "older than its branch keeps, and beyond the newest it keeps"

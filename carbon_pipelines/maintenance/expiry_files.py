@@ -19,12 +19,12 @@ from pyiceberg.io import FileIO
 from pyiceberg.manifest import ManifestFile
 from pyiceberg.table.metadata import TableMetadata
 
+from carbon_pipelines.lake.manifest_reading import read_manifest_list
 from carbon_pipelines.maintenance.expiry_work import ExpiryWork
 from carbon_pipelines.maintenance.path_set import PathSet
 from carbon_pipelines.maintenance.reachable import (
     Kind,
     Reached,
-    list_manifests,
     live_files,
     reachable_files,
 )
@@ -123,7 +123,7 @@ def _manifests(io: FileIO, lists: Iterable[str], kept: PathSet) -> list[Manifest
     found: dict[str, ManifestFile] = {}
     for path in lists:
         with suppress(FileNotFoundError):  # an earlier attempt was done with it
-            for manifest in list_manifests(io, path):
+            for manifest in read_manifest_list(io, path):
                 if manifest.manifest_path not in kept:
                     found.setdefault(manifest.manifest_path, manifest)
     return list(found.values())

@@ -95,9 +95,9 @@ class Fingerprinter:
         whole = values.view(pa.int32()).cast(pa.int64()) if values.type.bit_width == 32 else values
         if not pa.types.is_int64(whole.type):
             whole = whole.view(pa.int64())
-        numbers = whole.fill_null(0).to_numpy(zero_copy_only=False).view(np.uint64)
         if not values.null_count:
-            return _mixed(numbers)
+            return _mixed(whole.to_numpy().view(np.uint64))
+        numbers = whole.fill_null(0).to_numpy(zero_copy_only=False).view(np.uint64)
         missing = values.is_null().to_numpy(zero_copy_only=False)
         return np.where(missing, _NULL, _mixed(numbers))
 

@@ -14,12 +14,8 @@ file that is opened, delete files included, once for each data file that they ar
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from carbon_pipelines.maintenance.compaction import (
-    SMALL,
-    CompactionPlan,
-    CompactionPolicy,
-    plan_compaction,
-)
+from carbon_pipelines.maintenance.compaction import SMALL, CompactionPolicy, plan_compaction
+from carbon_pipelines.maintenance.compaction_plan import CompactionPlan
 from carbon_pipelines.maintenance.table_facts import FileFacts, TableFacts
 
 OPEN_BYTES = 4 * 1024 * 1024
@@ -244,10 +240,12 @@ def _gain(facts: TableFacts, plan: CompactionPlan) -> Gain:
     planned = [one.file for group in plan.groups for one in group.files]
     live = sum(file.live_bytes for file in planned)
     after = before - sum(map(_scan_bytes, planned)) + live + (OPEN_BYTES * plan.output_files)
+    merged = sum(one.file.delete_files - 1 for one in plan.merges)
+    after -= OPEN_BYTES * merged
     rewritten = sum(file.size_bytes for file in planned)
     return Gain(
         files=len(planned) - plan.output_files,
-        delete_files=sum(file.delete_files for file in planned) + len(plan.dangling),
+        delete_files=sum(file.delete_files for file in planned) + merged + len(plan.dangling),
         freed_bytes=rewritten - live,
         scan_saving=min(1.0, max(0.0, 1 - after / before)) if before else 0.0,
         rewritten_bytes=rewritten,

@@ -28,9 +28,8 @@ from carbon_pipelines.lake.evolution import arrow_schema
 from carbon_pipelines.lake.extension import storage_type
 from carbon_pipelines.lake.file_rows import as_columns
 from carbon_pipelines.lake.table_files import LiveFile, TableFiles
+from carbon_pipelines.lake.whole_files import WHOLE_BYTES, open_whole
 
-WHOLE_BYTES = 4 * 1024 * 1024
-"""A file up to this size is fetched in one request, ahead of time."""
 AHEAD = 3
 """Small files that are read while rows of another are written."""
 BATCH_BYTES = 8 * 1024 * 1024
@@ -144,7 +143,8 @@ class LiveRows:
             waiting = iter(self._sources)
             while True:
                 while len(ahead) < AHEAD and (source := next(waiting, None)) is not None:
-                    is_small = source.live.file.file_size_in_bytes <= WHOLE_BYTES
+                    size = source.live.file.file_size_in_bytes
+                    is_small = source.rows and size <= WHOLE_BYTES
                     ahead.append(pool.submit(self._read_whole, source) if is_small else source)
                 if not ahead:
                     return
@@ -155,9 +155,7 @@ class LiveRows:
                     yield from following.result()
 
     def _read_whole(self, source: SourceFile) -> list[pa.Table]:
-        with self._io.new_input(source.path).open() as stream:
-            fetched = pa.py_buffer(stream.read())
-        return list(self._live(source, pq.ParquetFile(pa.BufferReader(fetched))))
+        return list(self._live(source, open_whole(self._io, source.path)))
 
     def _read_parts(self, source: SourceFile) -> Iterator[pa.Table]:
         with self._opened(source) as parquet:
@@ -173,6 +171,8 @@ class LiveRows:
         if count != source.live.file.record_count:
             recorded = source.live.file.record_count
             raise SourceFileDamagedError(source.path, recorded=recorded, found=count)
+        if not source.rows:
+            return
         constants = self._partition_constants(source.live)
         first = 0
         for batch in parquet.iter_batches(_batch_rows(parquet.metadata), use_threads=False):

@@ -27,6 +27,7 @@ from carbon_pipelines.errors import (
     YoungOrphansError,
 )
 from carbon_pipelines.lake.connection import lake_errors, load_lake_table
+from carbon_pipelines.lake.manifest_reading import read_manifest_list
 from carbon_pipelines.lake.staging import BRANCH as FIRST_COPY
 from carbon_pipelines.maintenance.expiry_work import pending_work
 from carbon_pipelines.maintenance.locations import lies_in, normalise, table_roots
@@ -35,7 +36,6 @@ from carbon_pipelines.maintenance.neighbours import Neighbour, check_alone, load
 from carbon_pipelines.maintenance.path_set import PathSet
 from carbon_pipelines.maintenance.pointer import check_pointer, is_metadata_file, reached_by
 from carbon_pipelines.maintenance.reachable import (
-    list_manifests,
     live_files,
     own_files,
     reachable_files,
@@ -257,7 +257,7 @@ def _being_cleaned(table: Table) -> Iterator[str]:
         for _, path in work.lists:
             yield path
             try:
-                for manifest in list_manifests(table.io, path):
+                for manifest in read_manifest_list(table.io, path):
                     yield manifest.manifest_path
                     for file in live_files(table.io, manifest):
                         yield file.path

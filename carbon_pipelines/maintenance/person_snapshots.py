@@ -18,6 +18,7 @@ from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot, ancestors_of
 
 from carbon_pipelines.errors import ErasureUnreadableError, MetadataFileMissingError
+from carbon_pipelines.lake.manifest_reading import read_entries, read_manifest_list
 from carbon_pipelines.lake.table_files import LiveFile
 from carbon_pipelines.maintenance.erasure_request import Cleansed
 from carbon_pipelines.maintenance.person_files import PersonFiles
@@ -123,7 +124,7 @@ class PersonSnapshots:
         path = snapshot.manifest_list
         try:
             if path not in self._lists:
-                self._lists[path] = tuple(snapshot.manifests(table.io))
+                self._lists[path] = read_manifest_list(table.io, path)
             listed: list[_Listed] = []
             for manifest in self._lists[path]:
                 path = manifest.manifest_path
@@ -140,7 +141,7 @@ class PersonSnapshots:
         gone: list[str] = []
         may_have: set[str] = set()
         deletes_too = False
-        for entry in manifest.fetch_manifest_entry(io, discard_deleted=False):
+        for entry in read_entries(manifest, io, discard_deleted=False):
             file = entry.data_file
             is_gone = entry.status == ManifestEntryStatus.DELETED
             if file.content != DataFileContent.DATA:

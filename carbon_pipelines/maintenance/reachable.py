@@ -11,8 +11,9 @@ Source: Iceberg spec, "Table metadata", "Snapshots", "Manifests".
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
-from pyiceberg.avro.file import AvroFile
+from pyiceberg.avro.reader import Reader
 from pyiceberg.avro.resolver import ReadSchemaResolver, SchemaPartnerAccessor
 from pyiceberg.io import FileIO
 from pyiceberg.manifest import (
@@ -22,7 +23,6 @@ from pyiceberg.manifest import (
     ManifestContent,
     ManifestEntryStatus,
     ManifestFile,
-    read_manifest_list,
 )
 from pyiceberg.schema import Schema, visit_with_partner
 from pyiceberg.table.metadata import TableMetadata
@@ -31,6 +31,12 @@ from pyiceberg.typedef import Record
 from pyiceberg.types import IcebergType, NestedField, StructType
 
 from carbon_pipelines.errors import MetadataFileMissingError
+from carbon_pipelines.lake.manifest_reading import (
+    PREPARED,
+    PreparedFile,
+    read_manifest_list,
+    written_schema,
+)
 
 _STATUS, _DATA_FILE, _CONTENT, _PATH, _SIZE = 0, 2, 134, 100, 104
 
@@ -98,7 +104,9 @@ def snapshot_files(io: FileIO, snapshots: Iterable[Snapshot], label: str) -> Ite
         number = snapshot.snapshot_id
         path = snapshot.manifest_list
         try:
-            manifests = [one for one in list_manifests(io, path) if one.manifest_path not in read]
+            manifests = [
+                one for one in read_manifest_list(io, path) if one.manifest_path not in read
+            ]
             yield Reached(path, Kind.MANIFEST_LIST, None, number)
             for manifest in manifests:
                 path = manifest.manifest_path
@@ -110,15 +118,6 @@ def snapshot_files(io: FileIO, snapshots: Iterable[Snapshot], label: str) -> Ite
             raise MetadataFileMissingError(label, path, number) from error
 
 
-def list_manifests(io: FileIO, manifest_list: str) -> list[ManifestFile]:
-    """The manifests of one snapshot.
-
-    Raises:
-        FileNotFoundError: The list is not there.
-    """
-    return list(read_manifest_list(io.new_input(manifest_list)))
-
-
 def live_files(io: FileIO, manifest: ManifestFile) -> Iterator[Reached]:
     """Live data or delete files of one manifest, one at a time.
 
@@ -126,7 +125,8 @@ def live_files(io: FileIO, manifest: ManifestFile) -> Iterator[Reached]:
         FileNotFoundError: The manifest is not there.
     """
     deletes = manifest.content == ManifestContent.DELETES
-    with _NarrowEntries(io.new_input(manifest.manifest_path)) as entries:
+    path = manifest.manifest_path
+    with PreparedFile[Record](io.new_input(path), _narrow_reader) as entries:
         for status, file in entries:
             if status == ManifestEntryStatus.DELETED:
                 continue
@@ -153,14 +153,11 @@ class _Narrow(SchemaPartnerAccessor):
         return partner_map and super().map_value_partner(partner_map)
 
 
-class _NarrowEntries(AvroFile[Record]):
-    """A manifest's entries as (status, (content, path, size))."""
-
-    def __enter__(self) -> "_NarrowEntries":
-        super().__enter__()
-        resolver = ReadSchemaResolver({}, {})
-        self.reader = visit_with_partner(self.schema, _ENTRY, resolver, _Narrow())  # pyright: ignore[reportArgumentType]
-        return self
+@lru_cache(maxsize=PREPARED)
+def _narrow_reader(text: str) -> Reader:
+    """Reads a manifest's entries as (status, (content, path, size))."""
+    resolver = ReadSchemaResolver({}, {})
+    return visit_with_partner(written_schema(text), _ENTRY, resolver, _Narrow())  # pyright: ignore[reportArgumentType]
 
 
 def _narrow_entry() -> Schema:

@@ -22,7 +22,8 @@ class Retention:
     Attributes:
         max_age: A younger snapshot stays.
         at_least: So many of the newest stay, however old.
-        at_most: Only so many of the newest stay for their age; ``None``: all.
+        at_most: Only so many of the newest stay for their age, and of those on no branch only what
+            is not older than so many of ``main``; ``None``: all.
         spared: A younger one stays even beyond ``at_most``.
         max_ref_age: Branches and tags without an age of their own go when their snapshot is older.
 

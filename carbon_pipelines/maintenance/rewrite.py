@@ -25,7 +25,8 @@ from carbon_pipelines.lake.partition_values import RowPartition
 from carbon_pipelines.lake.partitions import file_target
 from carbon_pipelines.lake.table_files import LiveFile, TableFiles
 from carbon_pipelines.maintenance.bounded_sort import RUN_BYTES, BoundedSort, sort_keys
-from carbon_pipelines.maintenance.compaction import LARGE, CompactionGroup
+from carbon_pipelines.maintenance.compaction import LARGE
+from carbon_pipelines.maintenance.compaction_plan import CompactionGroup
 from carbon_pipelines.maintenance.fingerprint import Fingerprint, Fingerprinter, key_columns
 from carbon_pipelines.maintenance.live_rows import (
     LiveRows,

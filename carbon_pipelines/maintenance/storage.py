@@ -17,12 +17,13 @@ from typing import Any, Protocol, TypeVar
 
 from carbon_pipelines.errors import StoreInterruptedError, StoreRefusedError, StoreUnknownError
 from carbon_pipelines.maintenance.locations import normalise
+from carbon_pipelines.maintenance.s3_client import CONNECTIONS, shared_client
 
 PAGE = 1_000
 """Objects that one request lists or deletes; the most that S3 has."""
 LARGEST_COPY_BYTES = 5 * 1024**3
 """The most that S3 copies in one request."""
-WORKERS = 8
+WORKERS = CONNECTIONS
 """Requests at the same time, for those that make several."""
 T = TypeVar("T")
 _REFUSALS = frozenset(
@@ -97,29 +98,7 @@ class S3Storage:
 
     @cached_property
     def _client(self) -> Any:
-        from botocore.config import Config
-        from botocore.session import Session
-
-        settings = {name.removeprefix("s3."): value for name, value in self._properties.items()}
-        virtual = str(settings.get("force-virtual-addressing", "true")).lower() == "true"
-        config = Config(
-            connect_timeout=float(settings.get("connect-timeout", 5)),
-            read_timeout=float(settings.get("request-timeout", 60)),
-            retries={"mode": "standard", "max_attempts": 5},
-            max_pool_connections=WORKERS,
-            s3={"addressing_style": "virtual" if virtual else "path"},
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-        )
-        return Session().create_client(
-            "s3",
-            region_name=settings.get("region"),
-            endpoint_url=settings.get("endpoint"),
-            aws_access_key_id=settings.get("access-key-id"),
-            aws_secret_access_key=settings.get("secret-access-key"),
-            aws_session_token=settings.get("session-token"),
-            config=config,
-        )
+        return shared_client(self._properties)
 
     def pages(self, prefix: str) -> Iterator[list[StoredObject]]:
         """Every object under ``prefix``, a page of a thousand at a time."""

@@ -4,18 +4,20 @@
 
 500 files of 10,000 rows and 10 columns unless said. Legs: `plain`; `deleted`, where a delete file
 of its own takes every tenth row from each file; `sorted`, where the table declares an order that
-its files do not have; `both`. Each leg is a table and a process of its own. CPU-seconds are of that
-process from planning to the commit, after imports, threads included; the peak is the process's
-whole resident memory. What belongs here: making the tables, and measuring. The stack is the one in
-CARBON_HOME if that is set, else a temporary one.
+its files do not have; `both`; `stacked`, where as many rows are in ten files that are large enough,
+each with 50 delete files of a hundredth of its rows together. Each leg is a table and a process of
+its own. CPU-seconds are of that process from planning to the commit, after imports, threads
+included; the peak is the process's whole resident memory. What belongs here: making the tables, and
+measuring. The stack is the one in CARBON_HOME if that is set, else a temporary one.
 """
 
 import argparse
-import resource
+import re
 import subprocess
 import sys
 import time
 import uuid
+from pathlib import Path
 
 import numpy as np
 
@@ -30,7 +32,7 @@ from carbon_pipelines.lake.table_creation import create_table
 from carbon_pipelines.lake.table_files import load_table_files
 from carbon_pipelines.maintenance.compact import apply_compaction
 from carbon_pipelines.maintenance.compaction import plan_compaction
-from carbon_pipelines.maintenance.table_facts import load_facts
+from carbon_pipelines.maintenance.table_facts import TARGET_PROPERTY, load_facts
 from carbon_pipelines.source.relation import relation_from_history
 from carbon_pipelines_tests.benchmarks.merge import history_document, rows
 from carbon_pipelines_tests.benchmarks.stack import benchmark_endpoints
@@ -41,7 +43,10 @@ LEGS = {
     "deleted": (True, False),
     "sorted": (False, True),
     "both": (True, True),
+    "stacked": (False, False),
 }
+STACKED_FILES, STACKED_DELETES, STACKED_BYTES = 10, 50, 16 * 1024 * 1024
+"""Of the leg `stacked`: data files, delete files of each, and the size that is large enough."""
 
 
 def main() -> None:
@@ -54,7 +59,7 @@ def main() -> None:
     with benchmark_endpoints() as endpoints:
         for leg in arguments.legs:
             arguments.leg, arguments.database = leg, f"bench_{uuid.uuid4().hex[:8]}"
-            prepare(endpoints, arguments)
+            prepare(endpoints, _shaped(arguments))
             command = [sys.executable, "-m", __spec__.name, "--leg", leg]
             command += ["--database", arguments.database]
             subprocess.run(command, check=True)
@@ -70,6 +75,14 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _shaped(arguments: argparse.Namespace) -> argparse.Namespace:
+    """The same rows in as many files as the leg has."""
+    if arguments.leg != "stacked":
+        return arguments
+    rows_each = arguments.files * arguments.rows // STACKED_FILES
+    return argparse.Namespace(**{**vars(arguments), "files": STACKED_FILES, "rows": rows_each})
+
+
 def spec(database: str, leg: str):
     """The declaration of a leg's table."""
     order = [{"column": "id"}] if LEGS[leg][1] else []
@@ -82,6 +95,9 @@ def prepare(endpoints: Endpoints, arguments: argparse.Namespace) -> None:
     catalog = open_catalog(endpoints.lake)
     declared = spec(arguments.database, arguments.leg)
     table = create_table(catalog, declared, relation_from_history(history_document()))
+    if arguments.leg == "stacked":
+        with table.transaction() as transaction:
+            transaction.set_properties({TARGET_PROPERTY: str(STACKED_BYTES)})
     size = arguments.rows
     ids = np.random.default_rng(0).permutation(arguments.files * size)
     target = file_target(table)
@@ -90,6 +106,16 @@ def prepare(endpoints: Endpoints, arguments: argparse.Namespace) -> None:
         for n in range(arguments.files)
     ]
     deletes = []
+    if arguments.leg == "stacked":
+        many = range(STACKED_DELETES)
+        positions = [np.arange(n, size, 100 * STACKED_DELETES) for n in many]
+        deletes = [
+            write_delete_file(
+                table.io, table.location_provider(), {f.file_path: gone}, f.spec_id, f.partition
+            )
+            for f in files
+            for gone in positions
+        ]
     if LEGS[arguments.leg][0]:
         gone = np.arange(0, size, 10)
         deletes = [
@@ -103,6 +129,13 @@ def prepare(endpoints: Endpoints, arguments: argparse.Namespace) -> None:
     assert commit_files(table, changes, START.to_properties())
 
 
+def _peak_megabytes() -> int:
+    """The most that was resident; what ``getrusage`` says counts the process that started this."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", status)
+    return int(peak) // 1024
+
+
 def compaction_leg(endpoints: Endpoints, arguments: argparse.Namespace) -> None:
     """Plan, compact and print what it took."""
     catalog = open_catalog(endpoints.lake)
@@ -112,7 +145,7 @@ def compaction_leg(endpoints: Endpoints, arguments: argparse.Namespace) -> None:
     planned = time.process_time() - start
     done = apply_compaction(plan, catalog)
     cpu, wall = time.process_time() - start, time.perf_counter() - began
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    peak = _peak_megabytes()
     fresh = load_table(catalog, (arguments.database, arguments.leg))
     live = count_rows(fresh.current_snapshot(), fresh.io)
     sys.stdout.write(

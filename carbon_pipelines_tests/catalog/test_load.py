@@ -102,7 +102,7 @@ def test_mistakes_deep_inside_name_their_own_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("field", "reason"),
     [
-        ("engine: trino", '"engine" is not a field; the fields are'),
+        ("engine: spark", "engine: must be 'native' or 'trino', not \"spark\""),
         ("mode: log", "mode: must be 'mirror', 'history' or 'append', not \"log\""),
         ("database: other", '"database" is not a field; the fields are'),
         ("freshness: 30s", '"freshness" is written twice; the first is on line 3'),

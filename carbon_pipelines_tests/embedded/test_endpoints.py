@@ -10,6 +10,7 @@ from carbon_pipelines.embedded.endpoints import (
     home_directory,
     resolve_endpoints,
 )
+from carbon_pipelines.embedded.lake_cache import LakeCache
 from carbon_pipelines.embedded.state import StackHome, StackState
 from carbon_pipelines.errors import SettingMissingError, SettingUnknownError
 
@@ -160,3 +161,15 @@ def test_an_address_of_trino_that_is_none_is_refused_without_its_password(
     with pytest.raises(SettingUnknownError, match="CARBON_TRINO_URI") as refused:
         resolve_endpoints({"CARBON_TRINO_URI": uri}, home=home)
     assert "secret" not in str(refused.value)
+
+
+def test_a_cache_of_metadata_is_used_only_where_a_directory_is_named(tmp_path: Path) -> None:
+    named = {**STREAM, **LAKE, "CARBON_LAKE_CACHE_DIRECTORY": str(tmp_path)}
+
+    assert resolve_endpoints({**STREAM, **LAKE}, home=tmp_path).lake.cache is None
+    assert resolve_endpoints(named, home=tmp_path).lake.cache == LakeCache(tmp_path, 268_435_456)
+    small = {**named, "CARBON_LAKE_CACHE_BYTES": "2000000"}
+    assert resolve_endpoints(small, home=tmp_path).lake.cache == LakeCache(tmp_path, 2_000_000)
+    for wrong in ("0", "1000", "many"):
+        with pytest.raises(SettingUnknownError, match="CARBON_LAKE_CACHE_BYTES"):
+            resolve_endpoints({**named, "CARBON_LAKE_CACHE_BYTES": wrong}, home=tmp_path)

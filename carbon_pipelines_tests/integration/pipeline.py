@@ -17,6 +17,7 @@ from pyiceberg.table import Table
 from carbon_pipelines.catalog.database import DatabaseSpec
 from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.embedded.endpoints import Endpoints, LakeEndpoint, source_variable
+from carbon_pipelines.embedded.lake_cache import LakeCache
 from carbon_pipelines.embedded.stack import Stack
 from carbon_pipelines.lake.connection import load_table, open_catalog
 from carbon_pipelines.lake.merge import MergeHooks
@@ -61,6 +62,7 @@ class Pipeline:
         self.stack, self.name, self.dsn, self._lake = stack, source.name, source.dsn, lake
         self.tables: dict[str, TableSpec] = {}
         self.heal_slots = True
+        self.cache: LakeCache | None = None
         self.catalog: Catalog = open_catalog(self.endpoints.lake)
 
     def close(self) -> None:
@@ -72,7 +74,8 @@ class Pipeline:
         """Where the services are now."""
         endpoints = self.stack.endpoints()
         own = {source_variable(self.name): self.dsn}
-        return replace(endpoints, lake=self._lake or endpoints.lake, source_dsns=own)
+        lake = replace(self._lake or endpoints.lake, cache=self.cache)
+        return replace(endpoints, lake=lake, source_dsns=own)
 
     @property
     def database(self) -> DatabaseSpec:

@@ -129,6 +129,7 @@ def _document(table: TableSpec) -> dict[str, object]:
         "freshness": "15m",
         "description": table.description,
         "mode": table.mode,
+        "engine": table.engine,
         **({} if table.is_history else {"recopies_per_hour": table.recopies_per_hour}),
         **(
             {"partitioning": [field.model_dump() for field in table.partitioning]}

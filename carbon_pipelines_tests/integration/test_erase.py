@@ -18,6 +18,7 @@ from carbon_pipelines.catalog.table import DeadLettersSpec, PartitionField
 from carbon_pipelines.cli import cli
 from carbon_pipelines.defs.build import build_definitions
 from carbon_pipelines.embedded.endpoints import source_variable
+from carbon_pipelines.embedded.lake_cache import LakeCache
 from carbon_pipelines.errors import (
     DeletionNotMergedError,
     ErasureDateError,
@@ -51,7 +52,7 @@ from carbon_pipelines_tests.integration.upkeep import (
     store_of,
 )
 from carbon_pipelines_tests.oracle import lake_rows, oracle
-from carbon_pipelines_tests.stored_bytes import Planted
+from carbon_pipelines_tests.stored_bytes import Planted, search_cache
 
 pytestmark = pytest.mark.integration
 
@@ -188,8 +189,9 @@ def merge(pipeline: Pipeline, amount: int) -> None:
 
 
 def test_after_the_date_no_object_has_the_person_and_everything_else_is_whole(
-    pipeline: Pipeline,
+    pipeline: Pipeline, tmp_path: Path
 ) -> None:
+    pipeline.cache = LakeCache(tmp_path)
     start(pipeline)
     live(pipeline)
     hold(pipeline)
@@ -211,6 +213,8 @@ def test_after_the_date_no_object_has_the_person_and_everything_else_is_whole(
     )
     assert versions_of(pipeline, PLANTED.number) > 1
     others = versions_of(pipeline, OTHER)
+
+    assert {path.rpartition(".")[2] for path in search_cache(tmp_path, PLANTED)} == {"avro", "json"}
 
     plan = plan_erasure(where(pipeline), asked(), NOW).describe()
     turns = iter([29])
@@ -239,6 +243,7 @@ def test_after_the_date_no_object_has_the_person_and_everything_else_is_whole(
         table = pipeline.iceberg(name)
         present = {path.removeprefix("s3://") for path in _present(table)}
         assert not present & found_in(table, PLANTED).keys()
+    assert not search_cache(tmp_path, PLANTED)
     rows = snapshot_rows(pipeline.endpoints, pipeline.iceberg("people"), leased)
     assert any(PLANTED.text in str(row) for row in rows)
     merge(pipeline, 30)
@@ -256,6 +261,7 @@ def test_after_the_date_no_object_has_the_person_and_everything_else_is_whole(
     merge(pipeline, 31)
     [done] = apply_pending(where(pipeline), ON_THE_DATE)
     assert done.finished
+    assert not search_cache(tmp_path, PLANTED)
     with pytest.raises(Killed):
         apply_pending(where(pipeline, "moves"), ON_THE_DATE, hooks=ErasureHooks(after_record=die))
     assert apply_pending(where(pipeline, "moves"), ON_THE_DATE) == []

@@ -1,16 +1,23 @@
 """A table that Trino compacts keeps its rows and its place, and merges go on behind it."""
 
 from dataclasses import replace
+from pathlib import Path
 
+import dagster as dg
 import pytest
+from click.testing import CliRunner
 from trino.dbapi import Cursor
 
+from carbon_pipelines.cli import cli
+from carbon_pipelines.defs.build import build_definitions
+from carbon_pipelines.defs.maintenance.actions import COMPACTION, op_name
 from carbon_pipelines.embedded.endpoints import TrinoEndpoint
 from carbon_pipelines.errors import OptimizeFailedError, OptimizeInterruptedError
 from carbon_pipelines.lake.connection import open_catalog
 from carbon_pipelines.maintenance.trino_optimize import optimize_table
 from carbon_pipelines.quality.reconcile import verify_table
 from carbon_pipelines_tests.integration.pipeline import Pipeline
+from carbon_pipelines_tests.integration.supervised import write_catalog
 
 pytestmark = [pytest.mark.integration, pytest.mark.trino]
 
@@ -55,6 +62,41 @@ def test_trino_compacts_and_merges_go_on(pipeline: Pipeline, endpoint: TrinoEndp
     pipeline.follow("t")
     assert pipeline.differences("t") == 0
     assert verify_table(pipeline.tables["t"], pipeline.database, pipeline.endpoints).verified
+
+
+def test_a_table_declared_so_is_compacted_by_trino_from_the_shell_and_from_dagster(
+    pipeline: Pipeline, endpoint: TrinoEndpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del endpoint
+    declared = pipeline.tables["t"].model_copy(update={"engine": "trino"})
+    pipeline.tables["t"] = declared
+    catalog = write_catalog(pipeline, tmp_path)
+    monkeypatch.setenv("CARBON_HOME", str(pipeline.stack.home))
+    monkeypatch.setenv("CARBON_CATALOG_DIR", str(catalog))
+
+    def carbon(*more: str) -> str:
+        result = CliRunner().invoke(cli, ["compact", declared.label, *more])
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    assert "its declaration: Trino compacts this table" in carbon()
+    assert "became 1 and 0 by Trino" in carbon("--apply")
+    assert "nothing was compacted" in carbon("--apply", "--engine", "native")
+    pipeline.execute("UPDATE t SET n = 5 WHERE id % 2 = 0")
+    pipeline.follow("t")
+
+    job = build_definitions({"CARBON_CATALOG_DIR": str(catalog)}).resolve_job_def("upkeep")
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = job.execute_in_process(
+            instance=instance,
+            partition_key=declared.label,
+            asset_selection=[COMPACTION],
+            run_config={"ops": {op_name(COMPACTION): {"config": {"dry_run": False}}}},
+        )
+    [event] = result.get_asset_materialization_events()
+    assert event.materialization.metadata["carbon/engine"].value == "trino"
+    assert event.materialization.metadata["carbon/files_after"].value == 1
+    assert pipeline.differences("t") == 0
 
 
 def test_a_trino_that_does_not_answer_or_refuses_is_said(

@@ -16,11 +16,8 @@ from carbon_pipelines.maintenance.compact import (
     CompactionSettings,
     apply_compaction,
 )
-from carbon_pipelines.maintenance.compaction import (
-    CompactionPlan,
-    CompactionPolicy,
-    plan_compaction,
-)
+from carbon_pipelines.maintenance.compaction import CompactionPolicy, plan_compaction
+from carbon_pipelines.maintenance.compaction_plan import CompactionPlan
 from carbon_pipelines.maintenance.table_facts import load_facts
 from carbon_pipelines_tests.lake.local_lake import LocalLake
 

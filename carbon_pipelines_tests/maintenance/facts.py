@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
-from carbon_pipelines.maintenance.compaction import CompactionPlan
+from carbon_pipelines.maintenance.compaction_plan import CompactionPlan
 from carbon_pipelines.maintenance.table_facts import FileFacts, TableFacts
 
 MB = 1_000_000
@@ -61,7 +61,12 @@ def tables(draw: st.DrawFn, most: int = 40) -> TableFacts:
 def outcome(facts: TableFacts, plan: CompactionPlan) -> TableFacts:
     """The table after the plan, as it says; what had another spec is in one partition then."""
     gone = {path for group in plan.groups for path in group.paths}
-    left = [one for one in facts.files if one.path not in gone]
+    merged = {planned.file.path for planned in plan.merges}
+    left = [
+        replace(one, delete_files=1) if one.path in merged else one
+        for one in facts.files
+        if one.path not in gone
+    ]
     for number, group in enumerate(plan.groups):
         first = group.files[0].file
         for part in range(group.output_files):

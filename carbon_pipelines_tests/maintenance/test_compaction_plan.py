@@ -60,10 +60,32 @@ def test_a_file_with_many_deleted_rows_is_written_without_them_whatever_its_size
     assert reasons(table(heavy, light)) == {"heavy": "310 of its rows are deleted (31%)"}
 
 
-def test_a_file_whose_readers_open_many_delete_files_is_written_again() -> None:
+def test_of_a_good_file_with_many_delete_files_only_these_are_written_again() -> None:
     stacked = file("stacked", TARGET, deleted_rows=3, delete_files=11)
+    heavy = file("heavy", TARGET, deleted_rows=500, delete_files=11)
+    few = file("few", TARGET, deleted_rows=3, delete_files=10)
 
-    assert reasons(table(stacked)) == {"stacked": "its readers open 11 delete files"}
+    plan = plan_compaction(table(stacked, heavy, few))
+
+    assert [(one.file.path, one.reason) for one in plan.merges] == [
+        ("stacked", "its readers open 11 delete files")
+    ]
+    assert [group.paths for group in plan.groups] == [["heavy"]]
+    assert "data files stay:\n    stacked " in plan.describe()
+
+
+def test_deletes_that_memory_would_not_hold_are_not_written_together() -> None:
+    files = [
+        file(f"f{n}", TARGET, rows=10_000_000, deleted_rows=1_000_000, delete_files=20)
+        for n in range(9)
+    ]
+
+    assert plan_compaction(table(*files[:8])).merges
+    plan = plan_compaction(table(*files))
+    assert not plan.merges
+    assert {one.reason for group in plan.groups for one in group.files} == {
+        "its readers open 20 delete files"
+    }
 
 
 def test_a_file_of_another_spec_is_moved_to_the_present_one() -> None:
@@ -138,7 +160,7 @@ def test_the_description_names_each_file_with_its_reason() -> None:
 
     assert text.splitlines()[:3] == [
         "market/t at table snapshot 1: 5 files (5.0 MB) into about 1, "
-        "0 dangling delete files to drop",
+        "deletes of 0 together, 0 dangling delete files to drop",
         "  group 1 of day=2024-03-01: 5 files, 5.0 MB, into about 1",
         f"    {'s0':<46}     1.0 MB        1,000 rows  small: 1.0 MB of 100.0 MB",
     ]

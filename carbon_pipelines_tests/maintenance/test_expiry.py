@@ -160,6 +160,24 @@ def test_a_lease_keeps_its_snapshot_until_it_ends_and_goes_then() -> None:
     assert after.snapshot_ids == (1,)  # with its marker still there, the snapshot goes next time
 
 
+def test_a_snapshot_on_no_branch_goes_with_those_of_main_that_are_older_than_the_kept() -> None:
+    made = [*line(9, 8, 7, 6, 5), Made(0, 8), Made(3, 6), Made(4, 1)]
+    name, marker = f"{LEASE}doris_0123abcd", f"{MARKER}5"
+    leased = {name: tag(5, max_ref_age_ms=60_000_000), marker: tag(5)}
+    few: dict[str, Any] = {"max_age": 60 * MINUTE, "at_least": 1, "at_most": 2}
+
+    planned = plan(metadata_of(made, {"main": branch(4)}), **few)
+
+    assert planned.snapshot_ids == (0, 1, 5, 2)
+    assert {one.snapshot_id: one.reason for one in planned.snapshots}[5] == (
+        "on no branch, older than what main keeps"
+    )
+    assert gone(metadata_of(made, {"main": branch(4), **leased}), **few) == (0, 1, 2)
+    assert gone(metadata_of(made, {"main": branch(4), "certified": tag(5)}), **few) == (0, 1, 2)
+    assert gone(metadata_of(made, {"main": branch(4)}), **few, spared=8.5 * MINUTE) == (0,)
+    assert gone(metadata_of(made, {"main": branch(4)}), max_age=60 * MINUTE, at_least=1) == ()
+
+
 def test_what_leads_to_the_newest_state_stays_with_it() -> None:
     made = [Made(None, 500), Made(0, 400), Made(1, 300, ours=False), Made(2, 200, ours=False)]
     metadata = metadata_of(made, {"main": branch(3)})
@@ -323,11 +341,17 @@ def stays(metadata: TableMetadata, retention: Retention) -> tuple[set[str], set[
             young = most is None or n < most or age_of(one) < retention.spared
             if n < floor or (age_of(one) < age and young):
                 snapshots.add(one.snapshot_id)
-    snapshots |= {
-        one.snapshot_id
-        for one in metadata.snapshots
-        if one.snapshot_id not in on_branches and age_of(one) < retention.max_age
-    }
+    main = metadata.refs["main"]
+    most = None if main.max_snapshot_age_ms is not None else retention.at_most
+    if most is not None:
+        most = max(most, main.min_snapshots_to_keep or retention.at_least)
+    for one in metadata.snapshots:
+        ancestors = line_of(metadata, main.snapshot_id)
+        newer = sum(age_of(other) < age_of(one) for other in ancestors)
+        crowded = most is not None and newer >= most and age_of(one) >= retention.spared
+        young = age_of(one) < retention.max_age
+        if one.snapshot_id not in on_branches and young and not crowded:
+            snapshots.add(one.snapshot_id)
     return refs, snapshots
 
 

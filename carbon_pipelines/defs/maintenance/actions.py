@@ -9,7 +9,8 @@ partition does not count as materialized, for nothing was done.
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field
@@ -19,6 +20,10 @@ from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.defs.failures import RETRIES, as_failure
 from carbon_pipelines.defs.maintenance.health import POOL, health_metadata
 from carbon_pipelines.defs.resources.endpoints import EndpointsResource
+
+if TYPE_CHECKING:
+    from carbon_pipelines.maintenance.compact import Compacted
+    from carbon_pipelines.maintenance.trino_optimize import Optimized
 
 COMPACTION = dg.AssetKey(["maintenance", "compaction"])
 EXPIRY = dg.AssetKey(["maintenance", "expiry"])
@@ -34,8 +39,15 @@ class ActionConfig(dg.Config):
     dry_run: bool = Field(default=True, description="Only show the plan. Set false to do it.")
 
 
+class EngineOption(StrEnum):
+    """Who compacts; the values of ``catalog.table.Engine``."""
+
+    NATIVE = "native"
+    TRINO = "trino"
+
+
 class CompactionConfig(ActionConfig):
-    """How files are chosen."""
+    """How files are chosen, and who writes them."""
 
     thorough: bool = Field(
         default=False,
@@ -43,6 +55,9 @@ class CompactionConfig(ActionConfig):
     )
     min_files: int = Field(
         default=5, ge=2, description="So many small files of one partition are worth a rewrite."
+    )
+    engine: EngineOption | None = Field(
+        default=None, description="Who compacts; left out: the table's declared engine."
     )
 
 
@@ -88,19 +103,21 @@ def action_assets(catalog: Catalog) -> list[dg.AssetsDefinition]:
         context: dg.AssetExecutionContext, config: CompactionConfig, endpoints: EndpointsResource
     ) -> Outcome:
         from carbon_pipelines.lake.connection import load_lake_table, open_catalog
-        from carbon_pipelines.maintenance.compact import apply_compaction
         from carbon_pipelines.maintenance.compaction import CompactionPolicy
+        from carbon_pipelines.maintenance.engines import choose_engine, compact_table
         from carbon_pipelines.maintenance.health import judge_health
         from carbon_pipelines.maintenance.table_facts import load_facts
 
         table = chosen(context)
         policy = CompactionPolicy(thorough=config.thorough, min_files=config.min_files)
+        choice = choose_engine(table, config.engine.value if config.engine else None)
         with as_failure(), open_catalog(endpoints.resolve().lake) as lake:
             before = judge_health(load_facts(load_lake_table(lake, table.identifier)), policy)
-            yield from _planned(context, config, before.plan.describe())
+            plan = "\n".join(filter(None, (before.plan.describe(), choice.sentence())))
+            yield from _planned(context, config, plan)
             if config.dry_run:
                 return
-            done = apply_compaction(before.plan, lake)
+            done = compact_table(table, choice, before.plan, lake, endpoints.resolve())
             after = judge_health(load_facts(load_lake_table(lake, table.identifier)), policy)
         context.log.info(done.sentence())
         yield dg.MaterializeResult(
@@ -108,12 +125,8 @@ def action_assets(catalog: Catalog) -> list[dg.AssetsDefinition]:
                 "carbon/result": done.sentence(),
                 **health_metadata(after),
                 "carbon/score_before": round(before.score, 1),
-                "carbon/files_removed": done.removed_files,
-                "carbon/files_added": done.added_files,
-                "carbon/delete_files_removed": done.removed_delete_files,
-                "carbon/bytes_rewritten": done.written_bytes,
-                "carbon/groups_left_alone": len(done.left),
-                "carbon/conflicts": done.conflicts,
+                "carbon/engine": choice.engine,
+                **_compacted_metadata(done),
                 "carbon/cpu_seconds": round(done.cpu_seconds, 2),
             }
         )
@@ -204,6 +217,27 @@ def _action(
         retry_policy=RETRIES,
         output_required=False,
     )
+
+
+def _compacted_metadata(done: "Compacted | Optimized") -> dict[str, int]:
+    """What an engine tells of what it did; Trino tells less."""
+    from carbon_pipelines.maintenance.trino_optimize import Optimized
+
+    if isinstance(done, Optimized):
+        return {
+            "carbon/files_before": done.files_before,
+            "carbon/files_after": done.files_after,
+            "carbon/delete_files_before": done.deletes_before,
+            "carbon/delete_files_after": done.deletes_after,
+        }
+    return {
+        "carbon/files_removed": done.removed_files,
+        "carbon/files_added": done.added_files,
+        "carbon/delete_files_removed": done.removed_delete_files,
+        "carbon/bytes_rewritten": done.written_bytes,
+        "carbon/groups_left_alone": len(done.left),
+        "carbon/conflicts": done.conflicts,
+    }
 
 
 def _planned(
