@@ -1,4 +1,4 @@
-"""The private parts of PyIceberg that row_delta.py and staging.py build on still look as they did.
+"""The private parts of PyIceberg that modules of the lake build on still look as they did.
 
 A change here is no defect: read what changed, adapt the subclass, then this file.
 """
@@ -7,7 +7,14 @@ import inspect
 from typing import Any
 
 import pytest
-from pyiceberg.manifest import ManifestContent, ManifestWriter, ManifestWriterV2
+from pyiceberg.avro.file import AvroFile
+from pyiceberg.avro.resolver import construct_reader, resolve_reader
+from pyiceberg.manifest import (
+    ManifestContent,
+    ManifestWriter,
+    ManifestWriterV2,
+    _inherit_from_manifest,
+)
 from pyiceberg.partitioning import PartitionKey
 from pyiceberg.table import Transaction
 from pyiceberg.table.snapshots import UpdateMetrics
@@ -41,6 +48,10 @@ SIGNATURES = {
     ],
     ManifestWriter.existing: ["self", "entry"],
     ManifestWriter.delete: ["self", "entry"],
+    AvroFile.__init__: ["self", "input_file", "read_schema", "read_types", "read_enums"],
+    construct_reader: ["file_schema", "read_types"],
+    resolve_reader: ["file_schema", "read_schema", "read_types", "read_enums"],
+    _inherit_from_manifest: ["entry", "manifest"],
     UpdateMetrics.add_file: ["self", "data_file"],
     UpdateMetrics.remove_file: ["self", "data_file"],
 }
