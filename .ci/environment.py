@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -59,7 +60,8 @@ def ensure_environment() -> None:
         LINKED.unlink(missing_ok=True)
         create()
         install_uv()
-        run([UV, "pip", "sync", "--python", PYTHON, "--require-hashes", LOCK], env=uv_environ())
+        sync = [UV, "pip", "sync", "--python", PYTHON, "--require-hashes", *bytecode(os.environ)]
+        run([*sync, LOCK], env=uv_environ())
         INSTALLED.write_text(wanted, encoding="ascii")
         say(f"environment: ready after {(time.monotonic() - began) / 60:.1f} minutes")
     linked = fingerprint(PROJECT.read_bytes(), str(ROOT).encode())
@@ -67,6 +69,11 @@ def ensure_environment() -> None:
         link = [UV, "pip", "install", "--python", PYTHON, "--no-deps", "--no-build-isolation"]
         run([*link, "--quiet", "--editable", ROOT], env=uv_environ())
         LINKED.write_text(linked, encoding="ascii")
+
+
+def bytecode(environ: Mapping[str, str]) -> list[str]:
+    """Have packages compiled where Python may not do so itself: each process would, every time."""
+    return ["--compile-bytecode"] if environ.get("PYTHONDONTWRITEBYTECODE") else []
 
 
 def create() -> None:
