@@ -177,6 +177,19 @@ CarbonPipelinesError                  (``retryable`` says whether the same call 
 │   ├── MartPublishError              (retryable) rows that passed their tests were not published
 │   ├── MartTestsFailedError          rows fail a test, so that they were not published
 │   └── MartColumnTypeError           a column's type is none for marts
+├── ServingError                      what people look at could not be brought up to date
+│   ├── ServiceUnavailableError       (retryable) a service does not answer
+│   ├── ServiceAuthenticationError    a service refuses our user
+│   ├── StatementRefusedError         a service refused a statement
+│   ├── RedirectRefusedError          a redirect to where our password must not go
+│   ├── LoadRefusedError              Doris did not take the rows of a load
+│   ├── LoadUnfinishedError           (retryable) what became of a load is not known yet
+│   ├── NotVisibleError               (retryable) other rows are shown than the snapshot's
+│   ├── ViewRefreshError              a materialized view could not be refreshed
+│   ├── ViewUnfinishedError           (retryable) a materialized view was not fresh in time
+│   ├── ServedValueError              a value that the service cannot hold exactly
+│   ├── ServedMartMissingError        a mart was never published
+│   └── ServedCatalogError            a catalog of a kind that Doris does not read
 └── DemoStageError                    a process of the demo failed
 """
 

@@ -1,0 +1,10 @@
+"""Serving: what people look at is what was certified.
+
+What belongs here: bringing marts to the services that people look at, and reading back that these
+show them. What does not: making marts (``mart``), and what is certified (``quality``).
+
+Doris: settings (``doris_settings.py``), statements (``doris_statements.py``) and who runs them
+(``doris_sql.py``), HTTP (``doris_http.py``), loads (``doris_load.py``, ``doris_rows.py``), the lake
+as a catalog of Doris and its materialized views (``doris_lake.py``, ``doris_view.py``), and a mart
+from end to end (``doris_content.py``, ``doris_mart.py``).
+"""
