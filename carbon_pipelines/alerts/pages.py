@@ -32,6 +32,7 @@ _BY_STAGE: Mapping[str, str] = {
     "lake": "lake.md#what-a-red-check-means",
     "quality": "quality.md#what-a-red-certification-means",
     "mart": "mart.md#what-a-red-check-means",
+    "serving": "serving.md#what-a-red-run-means",
     "maintenance": "maintenance.md#what-an-error-means",
 }
 RUNBOOKS = frozenset({*_BY_NAME.values(), *_BY_STAGE.values(), ALERTS_PAGE})

@@ -16,9 +16,10 @@ from carbon_pipelines.defs.jobs.people import jobs
 from carbon_pipelines.defs.lake.tables import lake_tables
 from carbon_pipelines.defs.maintenance.actions import action_assets
 from carbon_pipelines.defs.maintenance.health import health_assets
-from carbon_pipelines.defs.mart.marts import marts
+from carbon_pipelines.defs.mart.marts import declared_marts, marts
 from carbon_pipelines.defs.quality.tables import quality_tables
 from carbon_pipelines.defs.resources.endpoints import EndpointsResource
+from carbon_pipelines.defs.serving.doris import doris_marts
 from carbon_pipelines.defs.source.tables import source_tables
 from carbon_pipelines.defs.stream.databases import stream_databases
 from carbon_pipelines.embedded.endpoints import catalog_directory
@@ -47,6 +48,7 @@ def build_definitions(environ: Mapping[str, str]) -> dg.Definitions:
         maintenance(catalog),
         quality_tables(catalog),
         marts(catalog, environ, running=automation_runs(environ)),
+        doris_marts(declared_marts(catalog, environ), environ, running=automation_runs(environ)),
         automation(catalog, environ),
         upkeep(catalog, running=automation_runs(environ)),
         alerts(catalog, running=automation_runs(environ)),

@@ -21,3 +21,8 @@ def database_key(stage: str, database: DatabaseSpec) -> dg.AssetKey:
 def mart_key(name: str) -> dg.AssetKey:
     """``mart/<model>``."""
     return dg.AssetKey(["mart", name])
+
+
+def served_key(system: str, name: str) -> dg.AssetKey:
+    """``serving/<system>/<name>``."""
+    return dg.AssetKey(["serving", system, name])

@@ -44,7 +44,7 @@ def test_a_stages_pool_is_called_as_the_stage() -> None:
     }
 
     assert pools == {
-        (stage, stage) for stage in ("stream", "lake", "maintenance", "quality", "mart")
+        (stage, stage) for stage in ("stream", "lake", "maintenance", "quality", "mart", "serving")
     }
 
 

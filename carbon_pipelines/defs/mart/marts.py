@@ -49,10 +49,24 @@ def marts(catalog: Catalog, environ: Mapping[str, str], *, running: bool) -> dg.
         MartSourceError: A mart reads a table that is never certified.
         SettingUnknownError: CARBON_MART_TARGET is no target.
     """
-    directory = project_directory(environ)
     target = mart_target(environ)
-    if directory is None:
+    built = declared_marts(catalog, environ)
+    if not built:
         return dg.Definitions()
+    return dg.Definitions(
+        assets=[mart_assets(built, target)], sensors=[mart_sensor(running=running)]
+    )
+
+
+def declared_marts(catalog: Catalog, environ: Mapping[str, str]) -> list[Mart]:
+    """Marts of the dbt project that can be built from what is declared.
+
+    Raises:
+        MartProjectError, MartSourceError: As for `marts`.
+    """
+    directory = project_directory(environ)
+    if directory is None:
+        return []
     built: list[Mart] = []
     for mart in load_marts(directory):
         try:
@@ -62,11 +76,7 @@ def marts(catalog: Catalog, environ: Mapping[str, str], *, running: bool) -> dg.
                 raise
             continue
         built.append(mart)
-    if not built:
-        return dg.Definitions()
-    return dg.Definitions(
-        assets=[mart_assets(built, target)], sensors=[mart_sensor(running=running)]
-    )
+    return built
 
 
 def check_sources(mart: Mart, catalog: Catalog) -> None:
@@ -134,9 +144,6 @@ def mart_assets(built: Sequence[Mart], target: str) -> dg.AssetsDefinition:
 
 def mart_spec(mart: Mart, target: str) -> dg.AssetSpec:
     """One mart, downstream of the gates of the tables that it reads."""
-    tags = {}
-    if mart.classifications:
-        tags["carbon/classification"] = max(mart.classifications, key=_CLASSES.index)
     return dg.AssetSpec(
         key=mart_key(mart.name),
         deps=[dg.AssetKey(["quality", *source]) for source in mart.sources],
@@ -145,9 +152,16 @@ def mart_spec(mart: Mart, target: str) -> dg.AssetSpec:
         owners=[mart.owner],
         description=mart.description,
         metadata={"dagster/table_name": f"mart.{mart.name}"},
-        tags=tags,
+        tags=classification_tags(mart),
         automation_condition=when_certified(),
     )
+
+
+def classification_tags(mart: Mart) -> dict[str, str]:
+    """The strictest classification of a mart's columns, if one has any."""
+    if not mart.classifications:
+        return {}
+    return {"carbon/classification": max(mart.classifications, key=_CLASSES.index)}
 
 
 def when_certified() -> dg.AutomationCondition:
