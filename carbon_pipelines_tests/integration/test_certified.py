@@ -413,6 +413,7 @@ def test_two_who_certify_at_once_exclude_each_other_and_a_dead_one_holds_nobody_
     assert CANDIDATE not in lake.iceberg("reading").metadata.refs
 
 
+@pytest.mark.timeout(120 * ROUNDS)
 def test_no_false_alarm_beside_2000_changes_a_second_and_then_one_row_is_found(
     lake: Certified,
 ) -> None:
