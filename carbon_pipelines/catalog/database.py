@@ -57,9 +57,7 @@ class DatabaseSpec(Declared):
     capture: Literal["native", "debezium"] = "native"
     debezium: DebeziumSpec | None = None
     heal_slots: bool = True
-    certify_every: Annotated[
-        timedelta, BeforeValidator(duration), Field(ge=timedelta(minutes=1))
-    ] = timedelta(hours=1)
+    certify_every: Interval = timedelta(hours=1)
     tables: tuple[TableSpec, ...] = ()
 
     @property

@@ -82,8 +82,7 @@ class Certificate:
 class Standing:
     """Where ``certified`` is.
 
-    ``certificate`` is None if nobody of ours put it there: the branch was made by hand, or an
-    erasure moved it.
+    ``certificate`` is None if nobody of ours put it there: the branch was made or moved by hand.
     """
 
     snapshot_id: int

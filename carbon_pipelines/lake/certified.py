@@ -49,19 +49,18 @@ def keep_candidate(catalog: Catalog, identifier: tuple[str, str], snapshot_id: i
     """Keep a snapshot from expiry while it is looked at.
 
     Raises:
-        CertifiedRefusedError: It is gone already (retryable).
+        CertifiedRefusedError: It is gone already.
         CommitConflictError: Others committed first again and again (retryable).
     """
     age_ms = int(CANDIDATE_AGE.total_seconds() * 1000)
 
     def attempt(table: Table) -> None:
         metadata = table.metadata
-        _require(metadata, identifier, snapshot_id)
+        snapshot = _require(metadata, identifier, snapshot_id)
         ref = metadata.refs.get(CERTIFIED)
         if ref is None or ref.snapshot_id != snapshot_id:
-            since_ms = _moment(metadata.snapshot_by_id(snapshot_id))
-            now_ms = int(datetime.now(UTC).timestamp() * 1000)
-            tag = _set_ref(CANDIDATE, snapshot_id, "tag", age_ms + max(0, now_ms - since_ms))
+            old_ms = int(datetime.now(UTC).timestamp() * 1000) - snapshot.timestamp_ms
+            tag = _set_ref(CANDIDATE, snapshot_id, "tag", age_ms + max(0, old_ms))
             commit_updates(table, ((tag,), ()))
 
     _beside_others(catalog, identifier, attempt)
@@ -151,16 +150,9 @@ def _beside_others(
         return beside_others(catalog, table, attempt)
 
 
-def _require(metadata: TableMetadata, identifier: tuple[str, str], snapshot_id: int) -> None:
-    if not _has(metadata, snapshot_id):
-        raise CertifiedRefusedError(
-            "/".join(identifier), f"the table has no snapshot {snapshot_id} any more"
-        )
-
-
-def _has(metadata: TableMetadata, snapshot_id: int) -> bool:
-    return metadata.snapshot_by_id(snapshot_id) is not None
-
-
-def _moment(snapshot: Snapshot | None) -> int:
-    return snapshot.timestamp_ms if snapshot is not None else 0
+def _require(metadata: TableMetadata, identifier: tuple[str, str], snapshot_id: int) -> Snapshot:
+    snapshot = metadata.snapshot_by_id(snapshot_id)
+    if snapshot is None:
+        reason = f"the table has no snapshot {snapshot_id} any more"
+        raise CertifiedRefusedError("/".join(identifier), reason)
+    return snapshot

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation, Snapshot, ancestors_of
-from trino.auth import BasicAuthentication
-from trino.dbapi import connect
 from trino.exceptions import Error, TrinoQueryError
 
 from carbon_pipelines.embedded.endpoints import TrinoEndpoint
@@ -28,6 +26,7 @@ from carbon_pipelines.errors import (
 )
 from carbon_pipelines.lake.connection import lake_errors, load_lake_table
 from carbon_pipelines.lake.delete_file import count_rows
+from carbon_pipelines.lake.trino import open_trino, table_name
 from carbon_pipelines.maintenance.compaction import SMALL
 from carbon_pipelines.maintenance.table_facts import load_facts
 
@@ -106,17 +105,9 @@ def optimize_table(
 def _execute(trino: TrinoEndpoint, identifier: tuple[str, str], small_bytes: int) -> float:
     """Run it; Trino's CPU-seconds."""
     label = "/".join(identifier)
-    names = ".".join(_quoted(name) for name in (trino.catalog, *identifier))
-    secret = BasicAuthentication(trino.user, trino.password) if trino.password else None
+    names = table_name(trino, identifier)
     try:
-        with connect(
-            host=trino.host,
-            port=trino.port,
-            user=trino.user,
-            http_scheme=trino.scheme,
-            auth=secret,
-            source="carbon_pipelines",
-        ) as connection:
+        with open_trino(trino) as connection:
             cursor = connection.cursor()
             cursor.execute(
                 f"ALTER TABLE {names} EXECUTE optimize(file_size_threshold => '{small_bytes}B')"
@@ -156,8 +147,3 @@ def _check(table: Table, snapshot: Snapshot, label: str) -> None:
         raise OptimizedRowsError(
             label, snapshot_id=snapshot.snapshot_id, before=before, after=after
         )
-
-
-def _quoted(name: str) -> str:
-    doubled = name.replace('"', '""')
-    return f'"{doubled}"'
