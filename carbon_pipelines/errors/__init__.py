@@ -49,6 +49,7 @@ from carbon_pipelines.errors.certification import (
     NotCertifiedError,
     RollbackRefusedError,
 )
+from carbon_pipelines.errors.cluster import ClusterError, ServiceGraphError, UnknownServiceError
 from carbon_pipelines.errors.compaction import (
     CompactionError,
     CompactionInvariantError,
@@ -249,6 +250,7 @@ __all__ = [
     "CertificationError",
     "CertifiedMovedError",
     "CertifiedRefusedError",
+    "ClusterError",
     "ColumnRoleError",
     "CommitConflictError",
     "CommitUnknownError",
@@ -362,6 +364,7 @@ __all__ = [
     "ServedMartMissingError",
     "ServedValueError",
     "ServiceAuthenticationError",
+    "ServiceGraphError",
     "ServiceUnavailableError",
     "ServingError",
     "SettingMissingError",
@@ -418,6 +421,7 @@ __all__ = [
     "UndecodableChangeError",
     "UnkeyedChangeError",
     "UnknownMartError",
+    "UnknownServiceError",
     "UnknownTableError",
     "UnrecordedShapeError",
     "UnrepresentableValueError",

@@ -190,6 +190,9 @@ CarbonPipelinesError                  (``retryable`` says whether the same call 
 │   ├── ServedValueError              a value that the service cannot hold exactly
 │   ├── ServedMartMissingError        a mart was never published
 │   └── ServedCatalogError            a catalog of a kind that Doris does not read
+├── ClusterError                      services in Kubernetes are not as they are declared
+│   ├── ServiceGraphError             declared services contradict each other
+│   └── UnknownServiceError           no declared service has that name
 └── DemoStageError                    a process of the demo failed
 """
 
