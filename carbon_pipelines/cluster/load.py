@@ -1,4 +1,4 @@
-"""Reading the declared services: ``<deploy>/base/<service>/service.yaml``.
+"""Reading the declared services: ``<deploy>/{operators,base}/<service>/service.yaml``.
 
 What belongs here: which file declares what, and mistakes with file and line. What does not: the
 fields (``service.py``) and the rules between services (``graph.py``).
@@ -15,16 +15,19 @@ from carbon_pipelines.cluster.service import ServiceSpec
 from carbon_pipelines.errors import DeclarationError
 
 SERVICE_FILE = "service.yaml"
+PLACES = ("operators", "base")
 
 
 def load_graph(deploy: Path) -> ServiceGraph:
-    """The graph of all services declared under ``deploy/base``.
+    """The graph of all services declared under ``deploy/operators`` and ``deploy/base``.
 
     Raises:
         DeclarationError: With every mistake of every file, or there are none.
         ServiceGraphError: The files contradict each other.
     """
-    files = sorted((deploy / "base").glob(f"*/{SERVICE_FILE}"))
+    files = [
+        path for place in PLACES for path in sorted((deploy / place).glob(f"*/{SERVICE_FILE}"))
+    ]
     if not files:
         reason = f"holds no base/<service>/{SERVICE_FILE}; name the directory with --deploy"
         raise DeclarationError([(deploy, 1, reason)])

@@ -1,6 +1,6 @@
 """One service of the platform: what it is, which pods answer where, and whom they talk to.
 
-What belongs here: the fields of ``deploy/base/<service>/service.yaml`` and the rules within one
+What belongs here: the fields of ``deploy/*/<service>/service.yaml`` and the rules within one
 file. What does not: the rules between files (``graph.py``), reading them (``load.py``), and how
 many pods, images or volumes there are, which the manifests say.
 

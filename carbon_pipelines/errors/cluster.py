@@ -21,7 +21,7 @@ class ServiceGraphError(ClusterError):
         listed = "\n".join(f"  {mistake}" for mistake in self.mistakes)
         super().__init__(
             "The declared services contradict each other; nothing was done. Correct these in "
-            f"deploy/base/<service>/service.yaml and run again:\n{listed}"
+            f"deploy/*/<service>/service.yaml and run again:\n{listed}"
         )
 
 
