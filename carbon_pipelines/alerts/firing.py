@@ -20,6 +20,8 @@ from carbon_pipelines.catalog.owners import AlertSeverity
 
 CHECK_GRACE_SECONDS = 600.0
 """How long after a materialization its checks may come."""
+LOOKED_AT = "in_time"
+"""The check that is about the moment, and not about what a run has made."""
 CHECK_EARLY_SECONDS = 60.0
 """How long before it: a step that does both may tell them in either order."""
 
@@ -102,7 +104,7 @@ def _check(watched: Watched, check: str, look: Look, pages: Pages) -> Iterator[A
     made = look.materialized.get(watched.asset)
     if checked is not None and not checked.passed and not _told_by_gate(watched, check, look):
         yield _failed(watched, check, checked, pages)
-    if made is None or look.at - made.at < CHECK_GRACE_SECONDS:
+    if check == LOOKED_AT or made is None or look.at - made.at < CHECK_GRACE_SECONDS:
         return
     if checked is None or checked.at < made.at - CHECK_EARLY_SECONDS:
         last = "never" if checked is None else f"last at {moment(checked.at)}"
@@ -133,12 +135,14 @@ def _told_by_gate(watched: Watched, check: str, look: Look) -> bool:
 
 
 def _failed(watched: Watched, check: str, checked: Checked, pages: Pages) -> Alert:
-    """The alert of a failed check; the checks of lake and quality have names of their own."""
+    """The alert of a failed check; those of some checks have names of their own."""
     names: Mapping[tuple[str, str], str] = {
         ("lake", "flowing"): "TableStands",
         ("lake", "dead_letters"): "DeadLettersPending",
         ("quality", "passes"): "ScoreTooLow",
         ("quality", "reconciled"): "NotReconciled",
+        ("serving", "in_time"): "ReadersLate",
+        ("mart", "in_time"): "ReadersLate",
     }
     stage = watched.labels["stage"]
     severity: AlertSeverity = "critical" if checked.severe else "warning"
@@ -154,6 +158,7 @@ def _failed(watched: Watched, check: str, checked: Checked, pages: Pages) -> Ale
         "NotReconciled": (
             f"{table} is not proven to equal its source" + f", {count:,} keys differ" * (count > 0)
         ),
+        "ReadersLate": "People see less than is promised",
     }
     subject = subjects.get(name, f"Check {check} of {watched.asset} did not pass")
     return Alert(

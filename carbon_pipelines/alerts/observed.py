@@ -28,6 +28,8 @@ class Watched:
     def labels(self) -> Mapping[str, str]:
         """What it is, in labels."""
         stage, *rest = self.asset.split("/")
+        if stage == "serving" and len(rest) > 2:  # behind the system's name
+            rest = rest[1:]
         named = {
             "team": self.team or "",
             "stage": stage,

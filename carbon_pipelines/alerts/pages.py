@@ -23,6 +23,7 @@ _BY_NAME: Mapping[str, str] = {
     "ScoreFell": "quality.md#what-a-red-score-means",
     "ScoreTooLow": "quality.md#what-a-red-score-means",
     "CheckMissing": ALERTS_PAGE,
+    "ReadersLate": "serving.md#where-the-time-goes",
     "ReceiverRefused": ALERTS_PAGE,
     "TestAlert": ALERTS_PAGE,
 }

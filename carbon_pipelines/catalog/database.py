@@ -49,7 +49,8 @@ class DatabaseSpec(Declared):
 
     ``heal_slots``: a slot that lost changes is replaced, and every mirrored table copied anew,
     without asking. ``certify_every``: so often every table with expectations is compared with its
-    source, scored, and certified if it is good.
+    source, scored, and certified if it is good. ``visible_within``: so soon a change is promised to
+    be where people look.
     """
 
     name: Annotated[Word, AfterValidator(_short), AfterValidator(_free)]
@@ -58,6 +59,7 @@ class DatabaseSpec(Declared):
     debezium: DebeziumSpec | None = None
     heal_slots: bool = True
     certify_every: Interval = timedelta(hours=1)
+    visible_within: Interval = timedelta(hours=2)
     tables: tuple[TableSpec, ...] = ()
 
     @property

@@ -11,6 +11,7 @@ from carbon_pipelines.catalog.load import Catalog, load_catalog
 from carbon_pipelines.defs.automation.alerts import alerts
 from carbon_pipelines.defs.automation.certify import certifying
 from carbon_pipelines.defs.automation.databases import automation, automation_runs
+from carbon_pipelines.defs.automation.in_time import in_time
 from carbon_pipelines.defs.automation.upkeep import upkeep
 from carbon_pipelines.defs.jobs.people import jobs
 from carbon_pipelines.defs.lake.tables import lake_tables
@@ -20,6 +21,7 @@ from carbon_pipelines.defs.mart.marts import declared_marts, marts
 from carbon_pipelines.defs.quality.tables import quality_tables
 from carbon_pipelines.defs.resources.endpoints import EndpointsResource
 from carbon_pipelines.defs.serving.doris import doris_marts
+from carbon_pipelines.defs.serving.trino import trino_relations
 from carbon_pipelines.defs.source.tables import source_tables
 from carbon_pipelines.defs.stream.databases import stream_databases
 from carbon_pipelines.embedded.endpoints import catalog_directory
@@ -49,10 +51,17 @@ def build_definitions(environ: Mapping[str, str]) -> dg.Definitions:
         quality_tables(catalog),
         marts(catalog, environ, running=automation_runs(environ)),
         doris_marts(declared_marts(catalog, environ), environ, running=automation_runs(environ)),
+        trino_relations(
+            catalog,
+            declared_marts(catalog, environ),
+            environ,
+            running=automation_runs(environ),
+        ),
         automation(catalog, environ),
         upkeep(catalog, running=automation_runs(environ)),
         alerts(catalog, running=automation_runs(environ)),
         certifying(catalog, running=automation_runs(environ)),
+        in_time(catalog, declared_marts(catalog, environ), running=automation_runs(environ)),
         jobs(catalog),
         dg.Definitions(resources={"endpoints": EndpointsResource.from_environment(environ)}),
     )

@@ -23,6 +23,6 @@ def mart_key(name: str) -> dg.AssetKey:
     return dg.AssetKey(["mart", name])
 
 
-def served_key(system: str, name: str) -> dg.AssetKey:
+def served_key(system: str, *name: str) -> dg.AssetKey:
     """``serving/<system>/<name>``."""
-    return dg.AssetKey(["serving", system, name])
+    return dg.AssetKey(["serving", system, *name])

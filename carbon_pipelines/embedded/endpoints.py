@@ -16,15 +16,15 @@ connecting to anything.
     CARBON_LAKE_CACHE_DIRECTORY       a local directory that keeps small metadata files of tables
                                       for merges of other processes; unset: none does
     CARBON_LAKE_CACHE_BYTES           how much of them (default 268435456)
-    CARBON_TRINO_URI                  "http[s]://user[:password]@host[:port]/catalog"; only for
-                                      what Trino is to do
+    CARBON_TRINO_...                  of Trino, see embedded/trino_endpoint.py; only for what Trino
+                                      is to do
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote
 
 from carbon_pipelines.embedded.lake_cache import LakeCache, resolve_cache
 from carbon_pipelines.embedded.names import (
@@ -36,9 +36,9 @@ from carbon_pipelines.embedded.names import (
     WAREHOUSE,
 )
 from carbon_pipelines.embedded.state import StackHome, StackSecrets, StackState
+from carbon_pipelines.embedded.trino_endpoint import TRINO_VARIABLE, TrinoEndpoint, load_trino
 from carbon_pipelines.errors import SettingMissingError, SettingUnknownError
 
-TRINO_VARIABLE = "CARBON_TRINO_URI"
 _LAKE_FIELDS = (
     "CATALOG_TYPE",
     "CATALOG_URI",
@@ -66,18 +66,6 @@ class LakeEndpoint:
     catalog_credential: str = field(default="", repr=False)
     """``id:secret`` of an OAuth client of a REST catalog; empty: none is needed."""
     cache: LakeCache | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TrinoEndpoint:
-    """A Trino, and its catalog that has the lake's tables."""
-
-    scheme: Literal["http", "https"]
-    host: str
-    port: int
-    catalog: str
-    user: str
-    password: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +133,13 @@ class Endpoints:
             raise SettingMissingError(TRINO_VARIABLE, what)
         return TrinoEndpoint("http", LOOPBACK, self.embedded.trino_port, TRINO_CATALOG, "carbon")
 
+    @property
+    def has_trino(self) -> bool:
+        """Whether a Trino is named, or the embedded stack has one."""
+        return self.named_trino is not None or (
+            self.embedded is not None and self.embedded.trino_port is not None
+        )
+
     def names_source(self, database: str) -> bool:
         """Whether a variable names the database's address, and not the embedded stack."""
         return source_variable(database) in self.source_dsns
@@ -190,27 +185,8 @@ def resolve_endpoints(environ: Mapping[str, str], *, home: Path | None = None) -
             if name.startswith("CARBON_SOURCE_") and name.endswith("_DSN") and value
         },
         embedded=embedded,
-        named_trino=_parse_trino(environ.get(TRINO_VARIABLE, "")),
+        named_trino=load_trino(environ),
     )
-
-
-def _parse_trino(uri: str) -> TrinoEndpoint | None:
-    if not uri:
-        return None
-    form = ("http[s]://user[:password]@host[:port]/catalog",)
-    try:
-        parts = urlsplit(uri)
-        port = parts.port or {"http": 8080, "https": 443}.get(parts.scheme, 0)
-    except ValueError:
-        raise SettingUnknownError(TRINO_VARIABLE, "an address without meaning", form) from None
-    catalog = parts.path.strip("/")
-    if not (port and parts.hostname and parts.username and catalog) or "/" in catalog:
-        raise SettingUnknownError(TRINO_VARIABLE, "an address without meaning", form)
-    if parts.password and parts.scheme == "http":
-        raise SettingUnknownError(TRINO_VARIABLE, "a password over plain http", ("https://...",))
-    scheme: Literal["http", "https"] = "https" if parts.scheme == "https" else "http"
-    user, password = unquote(parts.username), unquote(parts.password or "")
-    return TrinoEndpoint(scheme, parts.hostname, port, catalog, user, password)
 
 
 def load_embedded(home: Path) -> EmbeddedAddresses | None:

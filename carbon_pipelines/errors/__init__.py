@@ -236,6 +236,11 @@ from carbon_pipelines.errors.topic import (
     TopicRefusedError,
     TopicReplacedError,
 )
+from carbon_pipelines.errors.trino import (
+    TokenRefusedError,
+    TokenUnavailableError,
+    TrinoAccessError,
+)
 
 __all__ = [
     "TABLE_REFUSALS",
@@ -415,9 +420,12 @@ __all__ = [
     "TeamUnknownError",
     "TestNotSentError",
     "TimelineDivergedError",
+    "TokenRefusedError",
+    "TokenUnavailableError",
     "TopicMissingError",
     "TopicRefusedError",
     "TopicReplacedError",
+    "TrinoAccessError",
     "UndecodableChangeError",
     "UnkeyedChangeError",
     "UnknownMartError",

@@ -77,6 +77,8 @@ CarbonPipelinesError                  (``retryable`` says whether the same call 
 ├── LakeError                         an Iceberg table refused a change
 │   ├── LakeUnavailableError          (retryable) the catalog or the object store does not answer
 │   ├── LakeAuthenticationError       the catalog or the object store refuses our credentials
+│   ├── TokenUnavailableError         (retryable) who gives tokens for Trino does not answer
+│   ├── TokenRefusedError             we are given no token for Trino
 │   ├── UnsupportedTypeError          a PostgreSQL type has no Iceberg type
 │   ├── ColumnRoleError               a column's type cannot be in key, partitioning or order
 │   ├── UnrepresentableValueError     a value has no place in its column's type
@@ -189,6 +191,7 @@ CarbonPipelinesError                  (``retryable`` says whether the same call 
 │   ├── ViewUnfinishedError           (retryable) a materialized view was not fresh in time
 │   ├── ServedValueError              a value that the service cannot hold exactly
 │   ├── ServedMartMissingError        a mart was never published
+│   ├── TrinoAccessError              Trino refuses our user, or grants it too little
 │   └── ServedCatalogError            a catalog of a kind that Doris does not read
 ├── ClusterError                      services in Kubernetes are not as they are declared
 │   ├── ServiceGraphError             declared services contradict each other

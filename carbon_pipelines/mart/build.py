@@ -27,8 +27,10 @@ from carbon_pipelines.errors import (
     MartTestsFailedError,
 )
 from carbon_pipelines.lake.connection import load_table, open_catalog
+from carbon_pipelines.lake.reached import BUILT, Place, Reached, record_reached
+from carbon_pipelines.lake.trino import request_token
 from carbon_pipelines.maintenance.thinning import thin_table
-from carbon_pipelines.mart.certified import load_certified
+from carbon_pipelines.mart.certified import load_certified, load_places
 from carbon_pipelines.mart.dbt_run import DbtRun, NodeResult, run_dbt
 from carbon_pipelines.mart.project import NAMESPACE, TARGET_VARIABLE, Mart
 
@@ -97,6 +99,7 @@ def build_marts(
     began = time.monotonic()
     with open_catalog(endpoints.lake) as catalog:
         certified = load_certified(catalog, marts)
+        places = load_places(catalog, certified)
         before = {mart.name: _published(catalog, mart.name) for mart in marts}
         environ = {
             **_lake_variables(endpoints),
@@ -111,10 +114,20 @@ def build_marts(
         after = {mart.name: _published(catalog, mart.name) for mart in marts}
         seconds = time.monotonic() - began
         for mart in marts:
+            snapshot_id = after[mart.name].snapshot_id
+            if snapshot_id is not None and why_not_published(mart, run) is None:
+                _record(catalog, mart, snapshot_id, places)
             thin_table(catalog, (NAMESPACE, mart.name), KEPT_SNAPSHOTS, datetime.now(UTC))
     return tuple(
         _built(mart, run, certified, before[mart.name], after[mart.name], seconds) for mart in marts
     )
+
+
+def _record(catalog: Catalog, mart: Mart, snapshot_id: int, places: Mapping[str, Place]) -> None:
+    """Write down what a mart was built from: equal rows make no snapshot that could tell."""
+    sources = {label: places[label] for label in map("/".join, mart.sources) if label in places}
+    built = Reached(snapshot_id, datetime.now(UTC), sources)
+    record_reached(catalog, (NAMESPACE, mart.name), BUILT, built)
 
 
 def _built(
@@ -193,13 +206,16 @@ def _lake_variables(endpoints: Endpoints) -> dict[str, str]:
 
 def _trino_variables(trino: TrinoEndpoint) -> dict[str, str]:
     """What the target ``cluster`` of the profile reads."""
+    token = trino.token or (request_token(trino.oauth, trino.ca) if trino.oauth else "")
     return {
         "CARBON_MART_BUILD": secrets.token_hex(4),
-        "CARBON_MART_TRINO_METHOD": "ldap" if trino.password else "none",
+        "CARBON_MART_TRINO_METHOD": "jwt" if token else "ldap" if trino.password else "none",
         "CARBON_MART_TRINO_SCHEME": trino.scheme,
         "CARBON_MART_TRINO_HOST": trino.host,
         "CARBON_MART_TRINO_PORT": str(trino.port),
         "CARBON_MART_TRINO_USER": trino.user,
         "CARBON_MART_TRINO_CATALOG": trino.catalog,
+        "CARBON_MART_TRINO_CA": trino.ca or "True",
         "DBT_ENV_SECRET_MART_TRINO_PASSWORD": trino.password,
+        "DBT_ENV_SECRET_MART_TRINO_TOKEN": token,
     }

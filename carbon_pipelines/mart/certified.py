@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from carbon_pipelines.errors import NotCertifiedError
 from carbon_pipelines.lake.certificate import CERTIFIED
 from carbon_pipelines.lake.connection import load_table
+from carbon_pipelines.lake.reached import Place, place_of
 from carbon_pipelines.mart.project import Mart
 
 if TYPE_CHECKING:
@@ -32,4 +33,17 @@ def load_certified(catalog: "Catalog", marts: Iterable[Mart]) -> Mapping[str, in
         if ref is None:
             raise NotCertifiedError("/".join(identifier))
         found[".".join(identifier)] = ref.snapshot_id
+    return found
+
+
+def load_places(catalog: "Catalog", certified: Mapping[str, int]) -> Mapping[str, Place]:
+    """Where in its source each of these snapshots stands, if it tells, by ``database/table``."""
+    found: dict[str, Place] = {}
+    for name, snapshot_id in certified.items():
+        database, _, table = name.partition(".")
+        loaded = load_table(catalog, (database, table))
+        label = f"{database}/{table}"
+        place = place_of(loaded.metadata, snapshot_id, label) if loaded is not None else None
+        if place is not None:
+            found[label] = place
     return found

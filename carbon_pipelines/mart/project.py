@@ -10,11 +10,14 @@ in ``ref()`` and ``source()``, and its YAML the rest; a test holds this to what 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
 import yaml
+from pydantic_core import PydanticCustomError
 
+from carbon_pipelines.catalog.values import duration
 from carbon_pipelines.errors import (
     MartProjectError,
     MartProjectMissingError,
@@ -51,6 +54,8 @@ class Mart:
         columns: Name to description.
         classifications: Of its columns that declare one.
         sources: ``(database, table)`` of each table that it reads, through other models too.
+        visible_within: So soon a change is promised to be in it where people look; None: the
+            longest that its databases promise.
     """
 
     name: str
@@ -60,6 +65,7 @@ class Mart:
     classifications: frozenset[str]
     sources: tuple[tuple[str, str], ...]
     tests: tuple[MartTest, ...]
+    visible_within: timedelta | None = None
 
 
 def project_directory(environ: Mapping[str, str]) -> Path | None:
@@ -175,7 +181,21 @@ def _mart(
         ),
         sources=tuple(sorted(set(_sources(name, texts)))),
         tests=tuple(sorted((*declared, *own), key=lambda test: test.name)),
+        visible_within=_promise(node, file),
     )
+
+
+def _promise(node: Mapping[str, Any], file: Path) -> timedelta | None:
+    told = _meta(node).get("visible_within")
+    if told is None:
+        return None
+    try:
+        promised = duration(told)
+    except PydanticCustomError as error:
+        reason = f"visible_within of {node['name']} {error.message()}"
+        raise MartProjectError(file, reason) from None
+    assert isinstance(promised, timedelta)
+    return promised
 
 
 def _tests(node: Mapping[str, Any], file: Path) -> Iterator[MartTest]:

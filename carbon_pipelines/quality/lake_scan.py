@@ -141,10 +141,15 @@ def scan_sql(
 
     ``file_column`` is the name of a further column: the data file that each row is in.
     """
-    location = iceberg.metadata_location.removeprefix("file://").replace("'", "''")
-    sql = f"iceberg_scan('{location}', snapshot_from_id => {snapshot_id}::UBIGINT)"
+    sql = snapshot_sql(iceberg, snapshot_id)
     columns = f"*, filename AS {file_column}" if file_column else "*"
     if table.is_history:
         columns = columns.replace("*", f"* EXCLUDE ({', '.join(HISTORY_COLUMNS)})", 1)
         return f"(SELECT {columns} FROM {sql} WHERE {TO_LSN} IS NULL)"
     return f"(SELECT {columns} FROM {sql})" if file_column else sql
+
+
+def snapshot_sql(iceberg: Table, snapshot_id: int) -> str:
+    """All rows of one table snapshot as DuckDB reads them, whatever table it is."""
+    location = iceberg.metadata_location.removeprefix("file://").replace("'", "''")
+    return f"iceberg_scan('{location}', snapshot_from_id => {snapshot_id}::UBIGINT)"

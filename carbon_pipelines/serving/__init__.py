@@ -7,4 +7,11 @@ Doris: settings (``doris_settings.py``), statements (``doris_statements.py``) an
 (``doris_sql.py``), HTTP (``doris_http.py``), loads (``doris_load.py``, ``doris_rows.py``), the lake
 as a catalog of Doris and its materialized views (``doris_lake.py``, ``doris_view.py``), and a mart
 from end to end (``doris_content.py``, ``doris_mart.py``).
+
+Trino: views and their statements (``trino_view.py``), who runs them (``trino_sql.py``), and one of
+them read back (``trino_serving.py``) against the sum that DuckDB makes (``snapshot_sum.py``,
+``row_sum.py``).
+
+Freshness: what a service was seen to show (``visible.py``), and how far behind each stage is
+(``freshness.py``, ``freshness_reading.py``, ``freshness_page.py``).
 """

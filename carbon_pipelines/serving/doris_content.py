@@ -17,9 +17,10 @@ from pyiceberg.catalog import Catalog
 from carbon_pipelines.errors import ServedMartMissingError
 from carbon_pipelines.lake.connection import lake_errors, load_table
 from carbon_pipelines.mart.project import NAMESPACE
-from carbon_pipelines.serving.doris_rows import RowSum, content_digest, doris_columns, write_rows
+from carbon_pipelines.serving.doris_rows import content_digest, doris_columns, write_rows
 from carbon_pipelines.serving.doris_statements import DorisColumn
 from carbon_pipelines.serving.http_exchange import Body
+from carbon_pipelines.serving.row_sum import RowSum
 
 MEMORY_BYTES = 16 * 1024 * 1024
 """Rows of more than this wait in a temporary file."""

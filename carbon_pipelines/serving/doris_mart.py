@@ -28,9 +28,9 @@ from carbon_pipelines.serving.doris_content import MartContent, is_litter, read_
 from carbon_pipelines.serving.doris_http import DorisHttp
 from carbon_pipelines.serving.doris_lake import refresh_lake
 from carbon_pipelines.serving.doris_load import LabelState, Load, StreamLoader, label_of
-from carbon_pipelines.serving.doris_rows import RowSum
 from carbon_pipelines.serving.doris_settings import DorisSettings
 from carbon_pipelines.serving.doris_sql import DorisSql, Sql
+from carbon_pipelines.serving.row_sum import RowSum
 
 LOAD_SECONDS = 900.0
 VISIBLE_SECONDS = 120.0

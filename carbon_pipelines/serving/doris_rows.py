@@ -1,7 +1,8 @@
 """A mart's rows as Doris takes them, and the sum that tells whether it shows the same.
 
 What belongs here: Iceberg types to Doris types, rows to JSON lines, and the check sum of
-``doris_statements.check_rows`` made here. What does not: where rows come from.
+``doris_statements.check_rows`` made here, which is that of ``row_sum.py``. What does not: where
+rows come from.
 
 Why JSON lines: each value but a boolean is sent as text, which Doris reads into the column's type
 without a float in between, so that decimals and microseconds stay exact; and null is told from
@@ -36,6 +37,7 @@ from pyiceberg.types import (
 
 from carbon_pipelines.errors import ServedValueError
 from carbon_pipelines.serving.doris_statements import DorisColumn
+from carbon_pipelines.serving.row_sum import RowSum
 
 _KINDS: dict[type[IcebergType], str] = {
     BooleanType: "BOOLEAN",
@@ -47,17 +49,6 @@ _KINDS: dict[type[IcebergType], str] = {
     TimestampType: "DATETIME(6)",
     TimestamptzType: "DATETIME(6)",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class RowSum:
-    """How many rows, and the sum of the first 60 bits of each one's MD5.
-
-    Of a double only its sign and whether it is null counts: no two systems write one alike.
-    """
-
-    rows: int
-    total: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ CAUTIOUS_EVENT_BYTES = 64 << 10
 
 # The queue bounds memory. Once it is full librdkafka waits before it fetches again, a second unless
 # told otherwise: five times the wall time of all the rest.
-_CONSUMER = {
+CONSUMER = {
     "group.id": "carbon-unused",  # required, never joined: offsets live with the data
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
@@ -121,11 +121,11 @@ def read_batches(
         TopicMissingError: There is no such topic (any more).
         StreamUnavailableError: Kafka does not answer (retryable).
     """
-    with closing(Consumer({**_CONSUMER, "bootstrap.servers": bootstrap})) as consumer:
+    with closing(Consumer({**CONSUMER, "bootstrap.servers": bootstrap})) as consumer:
         with kafka_errors(bootstrap, topic):
             _check_start(consumer, topic, start_offset)
             consumer.assign([TopicPartition(topic, 0, start_offset)])
-        reading = _Reading(bootstrap, consumer, topic, start_offset, end_offset, header)
+        reading = Reading(bootstrap, consumer, topic, start_offset, end_offset, header)
         while reading.position < end_offset:
             yield reading.next_batch(max_events, max_bytes)
 
@@ -139,19 +139,19 @@ def read_messages(
         As ``read_batches``.
     """
     found: dict[int, tuple[bytes | None, bytes | None]] = {}
-    with closing(Consumer({**_CONSUMER, "bootstrap.servers": bootstrap})) as consumer:
+    with closing(Consumer({**CONSUMER, "bootstrap.servers": bootstrap})) as consumer:
         for offset in sorted(offsets):
             with kafka_errors(bootstrap, topic):
                 _check_start(consumer, topic, offset)
                 consumer.assign([TopicPartition(topic, 0, offset)])
-            reading = _Reading(bootstrap, consumer, topic, offset, offset + 1)
+            reading = Reading(bootstrap, consumer, topic, offset, offset + 1)
             for message in reading.poll(1):
                 if message.offset() == offset:
                     found[offset] = (message.key(), message.value())
     return found
 
 
-class _Reading:
+class Reading:
     """The state between two batches: ``position`` is the offset to go on from."""
 
     def __init__(

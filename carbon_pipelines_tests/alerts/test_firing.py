@@ -80,3 +80,29 @@ def test_freshness_is_told_as_it_is_declared() -> None:
     times = (timedelta(minutes=15), timedelta(hours=2), timedelta(days=1), timedelta(minutes=90))
 
     assert [duration(time) for time in times] == ["15m", "2h", "1d", "90m"]
+
+
+def test_readers_that_see_less_than_promised_are_told_with_the_stage_that_holds_it_up() -> None:
+    asset = "serving/trino/market/credit"
+    view = Watched(asset, "team:a", checks=("in_time",), hides=True)
+    text = 'market/credit: 3.0 h behind its source; it is held up by stage "certified"'
+
+    assert fires({(asset, "in_time"): failed(text)}, view) == {
+        "ReadersLate": f"People see less than is promised: {text}"
+    }
+    assert view.labels == {
+        "team": "team:a",
+        "stage": "serving",
+        "database": "market",
+        "table": "credit",
+        "asset": asset,
+    }
+    assert Watched("serving/doris/curve").labels["table"] == "curve"
+
+
+def test_a_look_at_this_moment_is_not_missing_where_a_run_made_something_since() -> None:
+    mart = Watched("mart/curve", "team:a", checks=("in_time", "unique"))
+    made = {mart.asset: Materialized(100.0)}
+    found = firing_alerts(Look(5_000.0, {mart.asset: mart}, made, {}), {}, {}, {}, Pages())
+
+    assert {alert.labels["check"] for alert in found.values()} == {"unique"}

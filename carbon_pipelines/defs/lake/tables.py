@@ -36,7 +36,7 @@ def lake_table(table: TableSpec, database: DatabaseSpec) -> dg.AssetsDefinition:
         owners=[table.owner],
         description=table.description,
         metadata=_declared_metadata(table),
-        tags=_tags(table),
+        tags=table_tags(table),
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=table.freshness),
         pool="lake",
         retry_policy=RETRIES,
@@ -101,7 +101,7 @@ def _declared_metadata(table: TableSpec) -> dict[str, Any]:
     return metadata
 
 
-def _tags(table: TableSpec) -> dict[str, str]:
+def table_tags(table: TableSpec) -> dict[str, str]:
     """Searchable: the database, and the strictest classification of any column that is kept."""
     kept = [
         column.classification

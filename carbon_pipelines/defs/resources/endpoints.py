@@ -1,9 +1,9 @@
-"""Where Kafka and the lake are, for assets and sensors.
+"""Where Kafka, the lake and Trino are, for assets and sensors.
 
 What belongs here: the addresses that may be shown in the UI, as flat optional fields. What does
-not: passwords, keys, DSNs and the catalog's URI (which holds a password). Those are no fields at
-all, so no run config, page or log can show them; ``resolve_endpoints`` reads them from the
-environment when a run needs them.
+not: passwords, keys, tokens, DSNs, and addresses that hold a password (the catalog's, Trino's).
+Those are no fields at all, so no run config, page or log can show them; ``resolve_endpoints`` reads
+them from the environment when a run needs them.
 """
 
 import os
@@ -28,6 +28,9 @@ class EndpointsResource(dg.ConfigurableResource):
     lake_warehouse: str | None = None
     lake_s3_endpoint: str | None = None
     lake_s3_region: str | None = None
+    trino_ca: str | None = None
+    trino_oauth_uri: str | None = None
+    trino_oauth_scope: str | None = None
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> "EndpointsResource":

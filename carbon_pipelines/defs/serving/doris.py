@@ -18,7 +18,7 @@ from carbon_pipelines.defs.failures import RETRIES, as_failure
 from carbon_pipelines.defs.keys import mart_key, served_key
 from carbon_pipelines.defs.mart.marts import classification_tags, when_certified
 from carbon_pipelines.defs.resources.endpoints import EndpointsResource
-from carbon_pipelines.mart.project import Mart
+from carbon_pipelines.mart.project import NAMESPACE, Mart
 from carbon_pipelines.serving.doris_settings import (
     HOST_VARIABLE,
     NOT_CONFIGURED,
@@ -57,6 +57,7 @@ def doris_asset(mart: Mart, *, configured: bool) -> dg.AssetsDefinition:
     ) -> Iterator[dg.MaterializeResult]:
         from carbon_pipelines.lake.connection import open_catalog
         from carbon_pipelines.serving.doris_mart import open_doris, serve_mart
+        from carbon_pipelines.serving.visible import record_visible
 
         with as_failure():
             settings = load_doris_settings(os.environ)
@@ -65,6 +66,7 @@ def doris_asset(mart: Mart, *, configured: bool) -> dg.AssetsDefinition:
                 return
             with open_catalog(endpoints.resolve().lake) as catalog:
                 served = serve_mart(open_doris(settings), catalog, mart)
+                record_visible(catalog, (NAMESPACE, mart.name), "doris", served.snapshot_id)
             context.log.info("%s", served.sentence())
             yield dg.MaterializeResult(metadata=served_metadata(served))
 
@@ -92,7 +94,7 @@ def doris_sensor(*, running: bool) -> dg.AutomationConditionSensorDefinition:
     statuses = dg.DefaultSensorStatus
     return dg.AutomationConditionSensorDefinition(
         SENSOR,
-        target=dg.AssetSelection.groups("serving"),
+        target=dg.AssetSelection.key_prefixes(["serving", "doris"]),
         default_status=statuses.RUNNING if running else statuses.STOPPED,
         description="Brings a mart to Doris when it was built and none of its checks is red.",
     )
