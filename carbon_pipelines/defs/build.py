@@ -20,6 +20,7 @@ from carbon_pipelines.defs.maintenance.health import health_assets
 from carbon_pipelines.defs.mart.marts import declared_marts, marts
 from carbon_pipelines.defs.quality.tables import quality_tables
 from carbon_pipelines.defs.resources.endpoints import EndpointsResource
+from carbon_pipelines.defs.serving.datahub import datahub
 from carbon_pipelines.defs.serving.doris import doris_marts
 from carbon_pipelines.defs.serving.trino import trino_relations
 from carbon_pipelines.defs.source.tables import source_tables
@@ -52,6 +53,12 @@ def build_definitions(environ: Mapping[str, str]) -> dg.Definitions:
         marts(catalog, environ, running=automation_runs(environ)),
         doris_marts(declared_marts(catalog, environ), environ, running=automation_runs(environ)),
         trino_relations(
+            catalog,
+            declared_marts(catalog, environ),
+            environ,
+            running=automation_runs(environ),
+        ),
+        datahub(
             catalog,
             declared_marts(catalog, environ),
             environ,
