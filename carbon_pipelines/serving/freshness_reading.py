@@ -59,6 +59,8 @@ def read_freshness(catalog: Catalog, asked: Asked, endpoints: Endpoints) -> tupl
     declared = {table.identifier: table for table in catalog.tables}
     needed = {source for mart in asked.marts for source in mart.sources}
     tables = {t.label: t for t in (*asked.tables, *(declared[one] for one in sorted(needed)))}
+    if not tables:
+        return ()
     with open_catalog(endpoints.lake) as lake:
         standings = {label: _table_standing(lake, table) for label, table in tables.items()}
         marts = {mart.name: _mart_standing(lake, mart) for mart in asked.marts}
