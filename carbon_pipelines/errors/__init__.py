@@ -226,6 +226,14 @@ from carbon_pipelines.errors.source_table import (
     TableNotPublishedError,
     TablePrivilegeError,
 )
+from carbon_pipelines.errors.superset import (
+    ChartFailedError,
+    DashboardFilesError,
+    DashboardImportError,
+    SupersetInstallError,
+    SupersetLoginError,
+    SupersetRefusedError,
+)
 from carbon_pipelines.errors.topic import (
     MalformedEnvelopeError,
     OffsetBeyondEndError,
@@ -249,6 +257,7 @@ __all__ = [
     "CertificationError",
     "CertifiedMovedError",
     "CertifiedRefusedError",
+    "ChartFailedError",
     "ColumnRoleError",
     "CommitConflictError",
     "CommitUnknownError",
@@ -256,6 +265,8 @@ __all__ = [
     "CompactionInvariantError",
     "CopyUnderWayError",
     "CopyUnreadableError",
+    "DashboardFilesError",
+    "DashboardImportError",
     "DeadLetterExpiredError",
     "DeadLetterMissingError",
     "DeclarationError",
@@ -398,6 +409,9 @@ __all__ = [
     "StreamError",
     "StreamGapError",
     "StreamUnavailableError",
+    "SupersetInstallError",
+    "SupersetLoginError",
+    "SupersetRefusedError",
     "TableFilesMissingError",
     "TableKindError",
     "TableMissingError",

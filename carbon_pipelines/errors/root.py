@@ -20,6 +20,7 @@ CarbonPipelinesError                  (``retryable`` says whether the same call 
 │   ├── PartRefusedError              a part's own data does not know the stack's password
 │   ├── PartUnstoppableError          a part's process outlives SIGKILL
 │   ├── DownloadError                 (retryable) an artifact could not be had
+│   ├── SupersetInstallError          (retryable) Superset's environment could not be made
 │   ├── PostgresBinariesError         the server binaries are missing or of another version
 │   └── OsUserError                   no OS user can run PostgreSQL here
 ├── SourceError                       PostgreSQL cannot be captured as declared
@@ -189,7 +190,12 @@ CarbonPipelinesError                  (``retryable`` says whether the same call 
 │   ├── ViewUnfinishedError           (retryable) a materialized view was not fresh in time
 │   ├── ServedValueError              a value that the service cannot hold exactly
 │   ├── ServedMartMissingError        a mart was never published
-│   └── ServedCatalogError            a catalog of a kind that Doris does not read
+│   ├── ServedCatalogError            a catalog of a kind that Doris does not read
+│   ├── SupersetLoginError            Superset refuses our user
+│   ├── SupersetRefusedError          Superset refused a request
+│   ├── DashboardFilesError           a dashboard's files cannot be understood
+│   ├── DashboardImportError          Superset did not take a dashboard
+│   └── ChartFailedError              (retryable) a chart shows no data
 └── DemoStageError                    a process of the demo failed
 """
 
