@@ -19,6 +19,7 @@ from carbon_pipelines.cli import (
     quality,
     repairs,
     stack,
+    superset,
     tables,
 )
 from carbon_pipelines.cli.group import cli
@@ -39,5 +40,6 @@ __all__ = [
     "quality",
     "repairs",
     "stack",
+    "superset",
     "tables",
 ]

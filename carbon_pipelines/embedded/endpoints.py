@@ -192,11 +192,17 @@ def resolve_endpoints(environ: Mapping[str, str], *, home: Path | None = None) -
             if name.startswith("CARBON_SOURCE_") and name.endswith("_DSN") and value
         },
         embedded=embedded,
-        named_trino=_parse_trino(environ.get(TRINO_VARIABLE, "")),
+        named_trino=parse_trino(TRINO_VARIABLE, environ),
     )
 
 
-def _parse_trino(uri: str) -> TrinoEndpoint | None:
+def parse_trino(variable: str, environ: Mapping[str, str]) -> TrinoEndpoint | None:
+    """The Trino that a variable names; None without it.
+
+    Raises:
+        SettingUnknownError: It has a value without meaning.
+    """
+    uri = environ.get(variable, "")
     if not uri:
         return None
     form = ("http[s]://user[:password]@host[:port]/catalog",)
@@ -204,12 +210,12 @@ def _parse_trino(uri: str) -> TrinoEndpoint | None:
         parts = urlsplit(uri)
         port = parts.port or {"http": 8080, "https": 443}.get(parts.scheme, 0)
     except ValueError:
-        raise SettingUnknownError(TRINO_VARIABLE, "an address without meaning", form) from None
+        raise SettingUnknownError(variable, "an address without meaning", form) from None
     catalog = parts.path.strip("/")
     if not (port and parts.hostname and parts.username and catalog) or "/" in catalog:
-        raise SettingUnknownError(TRINO_VARIABLE, "an address without meaning", form)
+        raise SettingUnknownError(variable, "an address without meaning", form)
     if parts.password and parts.scheme == "http":
-        raise SettingUnknownError(TRINO_VARIABLE, "a password over plain http", ("https://...",))
+        raise SettingUnknownError(variable, "a password over plain http", ("https://...",))
     scheme: Literal["http", "https"] = "https" if parts.scheme == "https" else "http"
     user, password = unquote(parts.username), unquote(parts.password or "")
     return TrinoEndpoint(scheme, parts.hostname, port, catalog, user, password)

@@ -195,6 +195,7 @@ CarbonPipelinesError                  (``retryable`` says whether the same call 
 │   ├── SupersetRefusedError          Superset refused a request
 │   ├── DashboardFilesError           a dashboard's files cannot be understood
 │   ├── DashboardImportError          Superset did not take a dashboard
+│   ├── DashboardUnknownError         there is no dashboard of that name
 │   └── ChartFailedError              (retryable) a chart shows no data
 └── DemoStageError                    a process of the demo failed
 """

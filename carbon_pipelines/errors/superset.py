@@ -3,6 +3,8 @@
 What belongs here: classes and their sentences, as ``errors/__init__.py`` says for all of them.
 """
 
+from collections.abc import Sequence
+
 from carbon_pipelines.errors.embedded import EmbeddedError
 from carbon_pipelines.errors.serving import ServingError
 
@@ -51,7 +53,8 @@ class DashboardImportError(ServingError):
         self.dashboard, self.service, self.reason = dashboard, service, reason
         super().__init__(
             f'{service} did not take the dashboard "{dashboard}": {reason.rstrip(".")}. Nothing of '
-            "it was changed. Its files must be those of an export of that version of Superset."
+            "it was changed. Its files must be those of an export of that version of Superset, "
+            "whose own log tells more."
         )
 
 
@@ -64,6 +67,14 @@ class DashboardFilesError(ServingError):
             f"{place}: {reason.rstrip('.')}. Nothing was sent. Correct the files, or export the "
             "dashboard from Superset again."
         )
+
+
+class DashboardUnknownError(ServingError):
+    """There is no dashboard of that name."""
+
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        self.name, self.known = name, tuple(known)
+        super().__init__(f'There is no dashboard "{name}": there are {", ".join(known) or "none"}.')
 
 
 class ChartFailedError(ServingError):
