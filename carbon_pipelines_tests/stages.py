@@ -45,7 +45,8 @@ def plan_stages(environ: Mapping[str, str]) -> tuple[Stage, ...]:
     nightly = environ.get("CARBON_NIGHTLY") == "1"
     skipped = "" if nightly else " and not nightly"
     others = ("integration", "end_to_end", "defs", "deploy", "lake")
-    alone = f"not integration and not end_to_end and not trino and not debezium{skipped}"
+    other_services = "not trino and not debezium and not superset"
+    alone = f"not integration and not end_to_end and {other_services}{skipped}"
     unit = (*PYTEST, "-m", alone)
     lake = sorted(map(str, (ROOT / TESTS / "lake").glob("test_*.py")))
     return (
@@ -94,7 +95,7 @@ def plan_stages(environ: Mapping[str, str]) -> tuple[Stage, ...]:
                     f"{TESTS}/integration",
                     f"{TESTS}/maintenance",
                     "-m",
-                    f"integration and not trino and not debezium{skipped}",
+                    f"integration and {other_services}{skipped}",
                 ),
             ),
             needs=(f"{TESTS}/integration/test_*.py",),
@@ -116,6 +117,12 @@ def plan_stages(environ: Mapping[str, str]) -> tuple[Stage, ...]:
             "Trino reads what was written",
             ((*PYTEST, TESTS, "-m", f"trino{skipped}"),),
             needs=(f"{TESTS}/integration/test_*trino*.py", f"{TESTS}/end_to_end/test_*trino*.py"),
+        ),
+        Stage(
+            "superset",
+            "a real Superset shows what was certified",
+            ((*PYTEST, f"{TESTS}/integration", "-m", f"superset{skipped}"),),
+            needs=(f"{TESTS}/integration/test_superset*.py",),
         ),
         Stage(
             "benchmarks",

@@ -21,6 +21,7 @@ from carbon_pipelines.cli import (
     quality,
     repairs,
     stack,
+    superset,
     tables,
 )
 from carbon_pipelines.cli.group import cli
@@ -43,5 +44,6 @@ __all__ = [
     "quality",
     "repairs",
     "stack",
+    "superset",
     "tables",
 ]

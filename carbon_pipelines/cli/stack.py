@@ -31,9 +31,10 @@ MIB = 1024 * 1024
     "--with",
     "extras",
     multiple=True,
-    type=click.Choice(["connect", "trino"]),
+    type=click.Choice(["connect", "trino", "superset"]),
     help="Start this part too: connect is Kafka Connect with Debezium (0.4 GB of memory, a 60 MB "
-    "download); trino needs another 0.6 to 2 GB and an 821 MB download.",
+    "download); trino needs another 0.6 to 2 GB and an 821 MB download; superset brings trino "
+    "along and needs 0.4 GB more, and 700 MB of disk.",
 )
 def up(postgres_bin: Path | None, extras: "tuple[PartName, ...]") -> None:
     """Start PostgreSQL, Kafka and S3 here, or repair what has stopped.

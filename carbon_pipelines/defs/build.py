@@ -22,6 +22,7 @@ from carbon_pipelines.defs.quality.tables import quality_tables
 from carbon_pipelines.defs.resources.endpoints import EndpointsResource
 from carbon_pipelines.defs.serving.datahub import datahub
 from carbon_pipelines.defs.serving.doris import doris_marts
+from carbon_pipelines.defs.serving.superset import superset_dashboards
 from carbon_pipelines.defs.serving.trino import trino_relations
 from carbon_pipelines.defs.source.tables import source_tables
 from carbon_pipelines.defs.stream.databases import stream_databases
@@ -64,6 +65,7 @@ def build_definitions(environ: Mapping[str, str]) -> dg.Definitions:
             environ,
             running=automation_runs(environ),
         ),
+        superset_dashboards(catalog, environ, running=automation_runs(environ)),
         automation(catalog, environ),
         upkeep(catalog, running=automation_runs(environ)),
         alerts(catalog, running=automation_runs(environ)),

@@ -80,6 +80,8 @@ class EmbeddedAddresses:
     s3_secret_key: str = field(repr=False)
     trino_port: int | None = None
     """None where the stack never had a Trino."""
+    superset_port: int | None = None
+    superset_password: str = field(default="", repr=False)
 
     def dsn(self, database: str, *, scheme: str = "postgresql") -> str:
         """Address of a database in the embedded PostgreSQL, with the password."""
@@ -208,6 +210,8 @@ def make_addresses(state: StackState, secrets: StackSecrets) -> EmbeddedAddresse
         s3_access_key=secrets.s3_access_key,
         s3_secret_key=secrets.s3_secret_key,
         trino_port=state.ports.get("trino", {}).get("http"),
+        superset_port=state.ports.get("superset", {}).get("http"),
+        superset_password=secrets.superset_password,
     )
 
 

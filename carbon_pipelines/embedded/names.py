@@ -21,6 +21,9 @@ ICEBERG_CATALOG = "carbon"
 TRINO_CATALOG = "lake"
 """What the embedded Trino calls it."""
 
+SUPERSET_USER = "carbon"
+"""The one user of the embedded Superset, an administrator of it."""
+
 BUCKET = "lake"
 """Three letters or more: the object store refuses shorter names."""
 

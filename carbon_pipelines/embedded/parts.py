@@ -18,9 +18,13 @@ from carbon_pipelines.embedded.ports import choose_port, is_group_free
 from carbon_pipelines.embedded.postgres import Postgres, find_binaries
 from carbon_pipelines.embedded.process import find
 from carbon_pipelines.embedded.state import PartName, Report, StackHome, StackSecrets, StackState
+from carbon_pipelines.embedded.superset import Superset
 from carbon_pipelines.embedded.trino import Trino
 
 ALWAYS: tuple[PartName, ...] = ("postgres", "kafka", "s3")
+
+NEEDED_BY: Mapping[PartName, tuple[PartName, ...]] = {"superset": ("trino",)}
+"""What a part reads, so that it is started too."""
 
 _PORT_NAMES: Mapping[PartName, tuple[str, ...]] = {
     "postgres": ("sql",),
@@ -28,6 +32,7 @@ _PORT_NAMES: Mapping[PartName, tuple[str, ...]] = {
     "s3": object_store.port_names(),
     "connect": ("rest",),
     "trino": ("http",),
+    "superset": ("http",),
 }
 
 
@@ -100,5 +105,14 @@ def make_parts(
                     cache=cache,
                     port=ports["http"],
                     addresses=make_addresses(state, secrets),
+                )
+            case "superset":
+                known[name] = Superset(
+                    directory=files.part(name),
+                    log=files.log(name),
+                    cache=cache,
+                    port=ports["http"],
+                    password=secrets.superset_password,
+                    secret_key=secrets.superset_secret_key,
                 )
     return known

@@ -18,7 +18,7 @@ import psutil
 
 from carbon_pipelines.embedded.endpoints import EmbeddedAddresses, Endpoints, load_embedded
 from carbon_pipelines.embedded.part import Part
-from carbon_pipelines.embedded.parts import ALWAYS, assign_ports, make_parts
+from carbon_pipelines.embedded.parts import ALWAYS, NEEDED_BY, assign_ports, make_parts
 from carbon_pipelines.embedded.postgres import Postgres
 from carbon_pipelines.embedded.process import find, kill_now
 from carbon_pipelines.embedded.state import PartName, ProcessRecord, Report, StackHome, StackState
@@ -73,7 +73,8 @@ class Stack:
         report = _one_at_a_time(report)
         with self._files.locked(report):
             self._files.ensure_secrets()
-            also: tuple[PartName, ...] = tuple(sorted(with_ - set(ALWAYS)))
+            wanted = with_.union(*(NEEDED_BY.get(name, ()) for name in with_))
+            also: tuple[PartName, ...] = tuple(sorted(wanted - set(ALWAYS)))
             state = assign_ports(self._files.load_state() or StackState(), (*ALWAYS, *also))
             if self._postgres_bin is not None:
                 directory = self._postgres_bin.absolute()
@@ -151,7 +152,7 @@ class Stack:
         postgres.create_database(name)
         return postgres.dsn(name)
 
-    def kill(self, part: Literal["postgres", "kafka", "s3", "connect"]) -> None:
+    def kill(self, part: Literal["postgres", "kafka", "s3", "connect", "superset"]) -> None:
         """End a part's process as a crash would (SIGKILL); `up` repairs it."""
         state = self._files.load_state()
         if state is None:

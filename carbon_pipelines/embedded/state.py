@@ -17,7 +17,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from carbon_pipelines.errors import StackBusyError, StateDamagedError
 
-PartName = Literal["postgres", "kafka", "s3", "connect", "trino"]
+PartName = Literal["postgres", "kafka", "s3", "connect", "trino", "superset"]
 Report = Callable[[str], None]
 
 _LOCK_POLL_SECONDS = 0.1
@@ -61,6 +61,9 @@ class StackSecrets:
     postgres_password: str = field(repr=False)
     s3_access_key: str = field(repr=False)
     s3_secret_key: str = field(repr=False)
+    superset_password: str = field(default="", repr=False)
+    """Empty in the file of an older version, until the next start."""
+    superset_secret_key: str = field(default="", repr=False)
 
     @classmethod
     def generate(cls) -> "StackSecrets":
@@ -69,6 +72,16 @@ class StackSecrets:
             postgres_password=secrets.token_hex(24),
             s3_access_key=secrets.token_hex(10).upper(),
             s3_secret_key=secrets.token_hex(20),
+            superset_password=secrets.token_hex(24),
+            superset_secret_key=secrets.token_hex(32),
+        )
+
+    def completed(self, drawn: "StackSecrets") -> "StackSecrets":
+        """These, and what they lack from ``drawn``."""
+        return replace(
+            self,
+            superset_password=self.superset_password or drawn.superset_password,
+            superset_secret_key=self.superset_secret_key or drawn.superset_secret_key,
         )
 
 
@@ -135,9 +148,9 @@ class StackHome:
 
     def ensure_secrets(self) -> StackSecrets:
         """Read the secrets, or draw and store them; the file's mode is 0600 either way."""
-        known = self.load_secrets()
-        if known is None:
-            known = StackSecrets.generate()
+        known, drawn = self.load_secrets(), StackSecrets.generate()
+        if known is None or not known.superset_secret_key:
+            known = drawn if known is None else known.completed(drawn)
             document = {name: getattr(known, name) for name in StackSecrets.__slots__}
             write_atomically(self.secrets_file, json.dumps(document, indent=2) + "\n", mode=0o600)
         self.secrets_file.chmod(0o600)

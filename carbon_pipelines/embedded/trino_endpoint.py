@@ -56,15 +56,15 @@ class TrinoEndpoint:
         return f"Trino at {self.scheme}://{self.host}:{self.port}"
 
 
-def load_trino(environ: Mapping[str, str]) -> TrinoEndpoint | None:
-    """What the environment says of Trino; None if it names none.
+def load_trino(environ: Mapping[str, str], variable: str = TRINO_VARIABLE) -> TrinoEndpoint | None:
+    """What the environment says of Trino; None if ``variable``, its address, is not set.
 
     Raises:
         SettingMissingError: A variable is there without one that it needs.
         SettingUnknownError: A variable has a value without meaning, or would send a secret in
             plain text.
     """
-    uri = environ.get(TRINO_VARIABLE, "")
+    uri = environ.get(variable, "")
     if not uri:
         return None
     form = ("http[s]://user[:password]@host[:port]/catalog",)
@@ -72,18 +72,18 @@ def load_trino(environ: Mapping[str, str]) -> TrinoEndpoint | None:
         parts = urlsplit(uri)
         port = parts.port or {"http": 8080, "https": 443}.get(parts.scheme, 0)
     except ValueError:
-        raise SettingUnknownError(TRINO_VARIABLE, "an address without meaning", form) from None
+        raise SettingUnknownError(variable, "an address without meaning", form) from None
     catalog = parts.path.strip("/")
     if not (port and parts.hostname and parts.username and catalog) or "/" in catalog:
-        raise SettingUnknownError(TRINO_VARIABLE, "an address without meaning", form)
+        raise SettingUnknownError(variable, "an address without meaning", form)
     password, token = unquote(parts.password or ""), environ.get(TOKEN_VARIABLE, "")
     oauth = _load_oauth(environ)
     given = [name for name, told in _secrets(password, token, oauth).items() if told]
     if given and parts.scheme == "http":
-        raise SettingUnknownError(TRINO_VARIABLE, f"{given[0]} over plain http", ("https://...",))
+        raise SettingUnknownError(variable, f"{given[0]} over plain http", ("https://...",))
     if len(given) > 1:
         known = ("only one of them",)
-        raise SettingUnknownError(TRINO_VARIABLE, f"used with {' and '.join(given)}", known)
+        raise SettingUnknownError(variable, f"used with {' and '.join(given)}", known)
     return TrinoEndpoint(
         scheme="https" if parts.scheme == "https" else "http",
         host=parts.hostname,

@@ -96,11 +96,7 @@ from carbon_pipelines.errors.erasure import (
     ErasureUnreadableError,
     KeyInSourceError,
 )
-from carbon_pipelines.errors.history import (
-    HistoryColumnError,
-    HistoryKeptError,
-    ModeChangedError,
-)
+from carbon_pipelines.errors.history import HistoryColumnError, HistoryKeptError, ModeChangedError
 from carbon_pipelines.errors.lake import (
     ColumnRoleError,
     CommitConflictError,
@@ -184,9 +180,7 @@ from carbon_pipelines.errors.quality import (
     RunnerUnavailableError,
     StillDifferentError,
 )
-from carbon_pipelines.errors.root import (
-    CarbonPipelinesError,
-)
+from carbon_pipelines.errors.root import CarbonPipelinesError
 from carbon_pipelines.errors.schema import LakeColumnsChangedError, UnsupportedSchemaChangeError
 from carbon_pipelines.errors.serving import (
     LoadRefusedError,
@@ -237,6 +231,15 @@ from carbon_pipelines.errors.source_table import (
     TableNotPublishedError,
     TablePrivilegeError,
 )
+from carbon_pipelines.errors.superset import (
+    ChartFailedError,
+    DashboardFilesError,
+    DashboardImportError,
+    DashboardUnknownError,
+    SupersetInstallError,
+    SupersetLoginError,
+    SupersetRefusedError,
+)
 from carbon_pipelines.errors.topic import (
     MalformedEnvelopeError,
     OffsetBeyondEndError,
@@ -246,11 +249,7 @@ from carbon_pipelines.errors.topic import (
     TopicRefusedError,
     TopicReplacedError,
 )
-from carbon_pipelines.errors.trino import (
-    TokenRefusedError,
-    TokenUnavailableError,
-    TrinoAccessError,
-)
+from carbon_pipelines.errors.trino import TokenRefusedError, TokenUnavailableError, TrinoAccessError
 
 __all__ = [
     "TABLE_REFUSALS",
@@ -265,6 +264,7 @@ __all__ = [
     "CertificationError",
     "CertifiedMovedError",
     "CertifiedRefusedError",
+    "ChartFailedError",
     "ClusterError",
     "ColumnRoleError",
     "CommitConflictError",
@@ -273,6 +273,9 @@ __all__ = [
     "CompactionInvariantError",
     "CopyUnderWayError",
     "CopyUnreadableError",
+    "DashboardFilesError",
+    "DashboardImportError",
+    "DashboardUnknownError",
     "DataHubAccessError",
     "DataHubAnswerError",
     "DataHubError",
@@ -424,6 +427,9 @@ __all__ = [
     "StreamError",
     "StreamGapError",
     "StreamUnavailableError",
+    "SupersetInstallError",
+    "SupersetLoginError",
+    "SupersetRefusedError",
     "TableFilesMissingError",
     "TableKindError",
     "TableMissingError",

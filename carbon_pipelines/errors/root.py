@@ -20,6 +20,7 @@ CarbonPipelinesError                  (``retryable`` says whether the same call 
 │   ├── PartRefusedError              a part's own data does not know the stack's password
 │   ├── PartUnstoppableError          a part's process outlives SIGKILL
 │   ├── DownloadError                 (retryable) an artifact could not be had
+│   ├── SupersetInstallError          (retryable) Superset's environment could not be made
 │   ├── PostgresBinariesError         the server binaries are missing or of another version
 │   └── OsUserError                   no OS user can run PostgreSQL here
 ├── SourceError                       PostgreSQL cannot be captured as declared
@@ -195,6 +196,12 @@ CarbonPipelinesError                  (``retryable`` says whether the same call 
 │   ├── ServedMartMissingError        a mart was never published
 │   ├── TrinoAccessError              Trino refuses our user, or grants it too little
 │   ├── ServedCatalogError            a catalog of a kind that Doris does not read
+│   ├── SupersetLoginError            Superset refuses our user
+│   ├── SupersetRefusedError          Superset refused a request
+│   ├── DashboardFilesError           a dashboard's files cannot be understood
+│   ├── DashboardImportError          Superset did not take a dashboard
+│   ├── DashboardUnknownError         there is no dashboard of that name
+│   ├── ChartFailedError              (retryable) a chart shows no data
 │   └── DataHubError                  DataHub was not told what we know
 │       ├── DataHubUnavailableError   (retryable) it does not answer
 │       ├── DataHubAccessError        it refuses our token

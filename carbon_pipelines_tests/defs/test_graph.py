@@ -14,7 +14,7 @@ SNAPSHOT = Path(__file__).parent / "graph_snapshot.json"
 
 
 def graph() -> Mapping[str, object]:
-    definitions = build_definitions({})
+    definitions = build_definitions({"CARBON_HOME": "/nonexistent"})
     repository = definitions.get_repository_def()
     assets = {
         spec.key.to_user_string(): {

@@ -1,3 +1,4 @@
+import json
 import os
 import stat
 from pathlib import Path
@@ -42,6 +43,20 @@ def test_secrets_are_drawn_once_and_only_their_owner_reads_them(files: StackHome
         os.umask(before)
     assert stat.S_IMODE(files.secrets_file.stat().st_mode) == 0o600
     assert files.ensure_secrets() == files.load_secrets() == drawn
+
+
+def test_secrets_of_an_older_version_get_what_they_lack_and_keep_the_rest(
+    files: StackHome,
+) -> None:
+    old = {"postgres_password": "a", "s3_access_key": "b", "s3_secret_key": "c"}
+    files.secrets_file.write_text(json.dumps(old))
+
+    completed = files.ensure_secrets()
+
+    assert (completed.postgres_password, completed.s3_access_key) == ("a", "b")
+    assert completed.superset_password
+    assert completed.superset_secret_key
+    assert files.ensure_secrets() == files.load_secrets() == completed
 
 
 def test_secrets_opened_to_others_by_mistake_are_closed_again(files: StackHome) -> None:

@@ -1,0 +1,164 @@
+"""Superset's own Python environment, kept in the cache directory.
+
+What belongs here: installing what the lock names, by hash, and an empty metadata database of that
+version. What does not: running it (``superset.py``).
+
+Superset wants versions that the project cannot have, so the two never share an environment. It is
+named by what it is made of: the lock and the Python. A marker is written last; without it, what is
+there is made anew. Migrating an empty metadata database takes longer than installing, so it is done
+once and copied into each stack; nothing in it is secret, and it has no user.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+
+from carbon_pipelines.embedded.process import bare_environment
+from carbon_pipelines.embedded.state import Report
+from carbon_pipelines.errors import SupersetInstallError
+
+_PIP_TO_UV = {
+    "index-url": "UV_DEFAULT_INDEX",
+    "extra-index-url": "UV_INDEX",
+    "cert": "SSL_CERT_FILE",
+    "default-timeout": "UV_HTTP_TIMEOUT",
+}
+"""uv does not read pip's settings, and a machine's index is usually named by these alone."""
+
+_MIGRATE = """\
+from superset.cli.main import superset
+
+for command in (["db", "upgrade"], ["init"]):
+    superset(command, standalone_mode=False)
+"""
+"""Python text: both of Superset's commands in one process, for loading it takes longer."""
+
+_EMPTY_CONFIG = """\
+SECRET_KEY = "of a database without secrets, which is replaced by that of each stack"
+SQLALCHEMY_DATABASE_URI = "sqlite:///{database}"
+"""
+
+
+def environment_directory(cache: Path) -> Path:
+    """Where the environment of this lock and this Python is, or will be."""
+    digest = hashlib.sha256(_lock().encode() + sys.version.encode()).hexdigest()[:12]
+    return cache / f"superset-{digest}"
+
+
+def superset_python(cache: Path) -> Path:
+    """Its interpreter."""
+    return environment_directory(cache) / "bin" / "python"
+
+
+def empty_database(cache: Path) -> Path:
+    """A metadata database of this version, migrated, with roles and no user."""
+    return environment_directory(cache) / "metadata.db"
+
+
+def ensure_superset(cache: Path, report: Report) -> Path:
+    """Directory of the environment, from the cache or installed into it.
+
+    Raises:
+        SupersetInstallError: It cannot be installed.
+    """
+    target = environment_directory(cache)
+    marker = target / "installed"
+    if marker.exists():
+        return target
+    cache.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(cache / ".superset.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if not marker.exists():
+            _install(target, report)
+            report("superset: makes its metadata database, once")
+            _migrate_empty(target)
+            marker.touch()
+    finally:
+        os.close(descriptor)
+    return target
+
+
+def migrate(python: Path, config: Path, directory: Path) -> None:
+    """Bring a metadata database to this version, and its roles.
+
+    Args:
+        python: Superset's.
+        config: ``superset_config.py`` that names the database.
+        directory: Where it runs.
+
+    Raises:
+        SupersetInstallError: It fails.
+    """
+    environ = {**bare_environment(), **run_variables(config, directory)}
+    _run((str(python), "-c", _MIGRATE), environ, directory)
+
+
+def run_variables(config: Path, directory: Path) -> dict[str, str]:
+    """What Superset reads from its environment."""
+    return {
+        "FLASK_APP": "superset.app:create_app()",
+        "HOME": str(directory),
+        "SUPERSET_CONFIG_PATH": str(config),
+        "SUPERSET_HOME": str(directory),
+    }
+
+
+def _install(target: Path, report: Report) -> None:
+    shutil.rmtree(target, ignore_errors=True)
+    report(f"superset: installs apache-superset into {target} (about 700 MB)")
+    from uv import find_uv_bin
+
+    uv, environ = find_uv_bin(), uv_environment(os.environ)
+    here = target.parent
+    _run((uv, "venv", "--quiet", "--python", sys.executable, str(target)), environ, here)
+    (target / "requirements.lock").write_text(_lock(), encoding="utf-8")
+    python = str(target / "bin" / "python")
+    sync = (uv, "pip", "sync", "--quiet", "--python", python, "--require-hashes")
+    _run((*sync, str(target / "requirements.lock")), environ, here)
+
+
+def _migrate_empty(target: Path) -> None:
+    work = target / "first"
+    work.mkdir()
+    config = work / "superset_config.py"
+    database = target / "metadata.db"
+    config.write_text(_EMPTY_CONFIG.format(database=database), encoding="utf-8")
+    migrate(target / "bin" / "python", config, work)
+    shutil.rmtree(work)
+
+
+def uv_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Our environment, and where pip gets packages from under the names that uv reads."""
+    found = dict(environ)
+    listed = subprocess.run(
+        (sys.executable, "-m", "pip", "config", "list"), check=False, capture_output=True, text=True
+    ).stdout
+    for line in sorted(listed.splitlines(), key=lambda line: line.startswith(":env:")):
+        key, _, value = line.partition("=")
+        variable = _PIP_TO_UV.get(key.rpartition(".")[2])
+        if variable is not None and variable not in environ:
+            found[variable] = " ".join(value.strip("'\"").replace("\\n", " ").split())
+    found.setdefault("UV_SYSTEM_CERTS", "1")
+    found.pop("VIRTUAL_ENV", None)
+    return found
+
+
+def _run(command: tuple[str, ...], environ: Mapping[str, str], directory: Path) -> None:
+    done = subprocess.run(
+        command, check=False, capture_output=True, text=True, env=dict(environ), cwd=directory
+    )
+    if done.returncode != 0:
+        said = (done.stderr or done.stdout).strip().splitlines()[-6:]
+        raise SupersetInstallError(Path(command[0]).name, " / ".join(said)[-1500:])
+
+
+def _lock() -> str:
+    package = files("carbon_pipelines.embedded")
+    return (package / "superset_requirements.lock").read_text(encoding="utf-8")
