@@ -88,7 +88,8 @@ class EndpointSpec(Declared):
     ``service`` is the name of the Kubernetes Service in front of ``pods``, and ``port`` its port;
     ``target_port`` is the pods' (None: the same). Policies speak of the pods' port, clients of the
     Service's. Of an external service ``hosts`` are names outside of the cluster instead. ``path``
-    is asked by HTTP and answers with ``status``.
+    is asked by HTTP and answers with ``status``. ``ca`` is the Secret and its key, in the service's
+    namespace, with the authority that signs the certificate (None: one that systems know).
     """
 
     pods: Label | None = None
@@ -98,6 +99,7 @@ class EndpointSpec(Declared):
     target_port: Port | None = None
     protocol: Protocol
     tls: bool = False
+    ca: Text | None = None
     path: Text | None = None
     status: Annotated[tuple[int, ...], Field(min_length=1)] = (200,)
 
@@ -126,7 +128,9 @@ class UseSpec(Declared):
     """One edge: these pods use that endpoint.
 
     ``secret`` is the Kubernetes Secret with what they log in with (None: they do not), ``account``
-    who they are there, and ``may`` what they must be able to do there, in words.
+    who they are there, and ``may`` what they must be able to do there, in words. ``resource`` is
+    what the doctor opens to see that they may: a database, topic, bucket, warehouse or path.
+    ``asks`` is a statement that only reads, or a command of Redis, and must succeed there.
     """
 
     endpoint: Place
@@ -134,6 +138,8 @@ class UseSpec(Declared):
     account: Name | None = None
     secret: Label | None = None
     may: Text | None = None
+    resource: Text | None = None
+    asks: Text | None = None
     why: Text
 
 
