@@ -25,9 +25,9 @@ Kind = Literal["operator", "chart", "manifests", "external"]
 """Who makes the pods: an operator's own installation, a chart with our values, manifests of ours
 (custom resources for an operator among them), or nobody here (``external``)."""
 
-Outsider = Literal["api-server", "internet"]
-"""Who calls an endpoint and is no pod of the graph: the API server (webhooks), or anybody who
-reaches the cluster's edge."""
+Outsider = Literal["api-server", "internet", "nodes"]
+"""Who calls an endpoint and is no pod of the graph: the API server (webhooks), anybody who reaches
+the cluster's edge, or nodes (which pull images)."""
 
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _PLACE = re.compile(r"[a-z0-9][a-z0-9-]*/[a-z0-9][a-z0-9-]*")
