@@ -4,9 +4,9 @@ What belongs here: the fields, and reading them with file and line. What does no
 uses which (``service.py``), and the manifests.
 """
 
-from datetime import date
 import re
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
