@@ -239,12 +239,13 @@ def _host(application: Application) -> str:
     return application.url.removeprefix("https://").removesuffix("/")
 
 
-_STYLE = """
-:root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:62rem;
-margin:2rem auto;padding:0 1rem}h1{font-size:1.5rem}table{border-collapse:collapse;width:100%}th,td{text-align:left;
-padding:.4rem .6rem;border-bottom:1px solid #8884}.well{color:#18794e}.ill{color:#c62a2f}
-.unknown{color:#8a6d00}td.number{text-align:right}
-""".strip().replace("\n", "")
+_STYLE = (
+    ":root{color-scheme:light dark}"
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem}"
+    "h1{font-size:1.5rem}table{border-collapse:collapse;width:100%}"
+    "th,td{text-align:left;padding:.4rem .6rem;border-bottom:1px solid #8884}"
+    ".well{color:#18794e}.ill{color:#c62a2f}.unknown{color:#8a6d00}td.number{text-align:right}"
+)
 
 
 def portal_page(
