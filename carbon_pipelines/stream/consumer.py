@@ -26,6 +26,7 @@ from carbon_pipelines.errors import (
     StreamUnavailableError,
     TopicMissingError,
 )
+from carbon_pipelines.stream.client import client_settings
 from carbon_pipelines.stream.topic_state import MISSING, kafka_errors
 from carbon_pipelines.stream.topics import (
     LARGEST_EVENT_BYTES,
@@ -61,7 +62,6 @@ _CONSUMER = {
     "receive.message.max.bytes": LARGEST_EVENT_BYTES + (8 << 20),
     "queued.min.messages": 100_000,
     "queued.max.messages.kbytes": 16 << 10,
-    "log_level": 0,
 }
 
 
@@ -121,7 +121,7 @@ def read_batches(
         TopicMissingError: There is no such topic (any more).
         StreamUnavailableError: Kafka does not answer (retryable).
     """
-    with closing(Consumer({**_CONSUMER, "bootstrap.servers": bootstrap})) as consumer:
+    with closing(Consumer({**_CONSUMER, **client_settings(bootstrap)})) as consumer:
         with kafka_errors(bootstrap, topic):
             _check_start(consumer, topic, start_offset)
             consumer.assign([TopicPartition(topic, 0, start_offset)])
@@ -139,7 +139,7 @@ def read_messages(
         As ``read_batches``.
     """
     found: dict[int, tuple[bytes | None, bytes | None]] = {}
-    with closing(Consumer({**_CONSUMER, "bootstrap.servers": bootstrap})) as consumer:
+    with closing(Consumer({**_CONSUMER, **client_settings(bootstrap)})) as consumer:
         for offset in sorted(offsets):
             with kafka_errors(bootstrap, topic):
                 _check_start(consumer, topic, offset)
