@@ -143,7 +143,8 @@ def tunnel_config(applications: Sequence[Application]) -> Mapping[str, Any]:
                     "required": True,
                     "teamName": "example",
                     "audTag": [f"access-{application.name}"],
-                }
+                },
+                **({"caPool": "/etc/cloudflared/ca/ca.crt"} if _has_tls(application) else {}),
             },
         }
         for application in applications
@@ -216,8 +217,13 @@ def ingress_routes(applications: Sequence[Application]) -> Mapping[str, Any]:
             "referrerPolicy": "same-origin",
         }
     }
-    services = {
-        application.name: {"loadBalancer": {"servers": [{"url": application.inside}]}}
+    services: dict[str, Any] = {
+        application.name: {
+            "loadBalancer": {
+                "servers": [{"url": application.inside}],
+                **({"serversTransport": "inside"} if _has_tls(application) else {}),
+            }
+        }
         for application in applications
     }
     services["login"] = {"loadBalancer": {"servers": [{"url": "http://ingress-login:4180"}]}}
@@ -227,12 +233,18 @@ def ingress_routes(applications: Sequence[Application]) -> Mapping[str, Any]:
             "routers": {**routers, "login": login},
             "middlewares": {**asks, "headers": headers},
             "services": services,
+            "serversTransports": {"inside": {"rootCAs": ["/tls/ca.crt"]}},
         },
         "tls": {
             "options": {"default": {"minVersion": "VersionTLS12"}},
             "stores": {"default": {"defaultCertificate": certificate}},
         },
     }
+
+
+def _has_tls(application: Application) -> bool:
+    """Whether it is asked by TLS, with a certificate of the cluster's own authority."""
+    return application.inside.startswith("https:")
 
 
 def _host(application: Application) -> str:
