@@ -69,7 +69,7 @@ def data_rights(graph: ServiceGraph) -> tuple[Right, ...]:
 
 
 def rights_mistakes(rights: Iterable[Right]) -> tuple[str, ...]:
-    """A sentence for each account whose right nobody said; a service's own pods are its own part."""
+    """A sentence for each account whose right nobody said; a service's own pods need none."""
     return tuple(
         f"{right.clients[0]} is {right.account} at {right.server}, but no use says what it may do"
         for right in rights
