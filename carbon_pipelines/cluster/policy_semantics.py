@@ -22,6 +22,10 @@ from typing import Any, Literal
 
 Direction = Literal["Ingress", "Egress"]
 Transport = Literal["TCP", "UDP", "SCTP"]
+_FIELDS: Mapping[Direction, tuple[str, str]] = {
+    "Egress": ("egress", "to"),
+    "Ingress": ("ingress", "from"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +113,30 @@ class Policies:
                 )
         return Verdict(allowed=True, egress=egress, ingress=ingress)
 
+    def passing(
+        self, sender: Party, receiver: Party, ports: Iterable[tuple[int, Transport]]
+    ) -> frozenset[tuple[int, Transport]]:
+        """Those of ``ports`` at which ``verdict`` lets the sender in; for many ports at once.
+
+        Most pairs of pods are told apart by who they are, before any port is looked at.
+        """
+        sides: tuple[tuple[Party, Party, Direction], ...] = (
+            (sender, receiver, "Egress"),
+            (receiver, sender, "Ingress"),
+        )
+        for pod, other, direction in sides:
+            if sender == receiver or _own_node(sender, receiver) or not isinstance(pod, Pod):
+                continue
+            rules, peers = _FIELDS[direction]
+            isolating = self.selecting(pod, direction)
+            if isolating and not any(
+                self._about(rule.get(peers), policy["metadata"]["namespace"], other)
+                for policy in isolating
+                for rule in policy["spec"].get(rules) or ()
+            ):
+                return frozenset()
+        return frozenset(at for at in ports if self.verdict(sender, receiver, *at).allowed)
+
     def _allowing(
         self,
         policies: Iterable[Mapping[str, Any]],
@@ -119,7 +147,7 @@ class Policies:
         transport: Transport,
     ) -> tuple[str, ...]:
         """Names of those policies of which a rule is about this peer and this port."""
-        rules, peers = ("egress", "to") if direction == "Egress" else ("ingress", "from")
+        rules, peers = _FIELDS[direction]
         return _names(
             policy
             for policy in policies

@@ -185,6 +185,16 @@ def test_verdicts_are_those_of_the_rules_spelled_out(
     assert verdict.allowed == spelled_out(objects, *parties, port, transport)
 
 
+@given(st.lists(policies(), max_size=4), PARTIES)
+def test_many_ports_at_once_are_what_they_are_one_by_one(
+    objects: list[dict[str, Any]], parties: Any
+) -> None:
+    found = Policies(objects, NAMESPACES)
+    ports: list[tuple[int, Any]] = [(port, by) for port in (80, 81, 443) for by in ("TCP", "UDP")]
+    wanted = {at for at in ports if found.verdict(*parties, *at).allowed}
+    assert found.passing(*parties, ports) == wanted
+
+
 @given(st.lists(policies(), max_size=3), policies(), PARTIES, PORTS, TRANSPORTS)
 def test_a_policy_more_never_takes_away_from_pods_that_are_isolated_already(
     objects: list[dict[str, Any]], more: dict[str, Any], parties: Any, port: int, transport: Any

@@ -13,6 +13,7 @@ from carbon_pipelines.catalog.load import load_catalog
 from carbon_pipelines.catalog.owners import OwnersSpec
 from carbon_pipelines.cluster.load import load_graph
 
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 ROOT = Path(__file__).resolve().parents[2]
 MONITORING = ROOT / "deploy" / "base" / "monitoring"
 MOUNTED = "/etc/alertmanager/secrets/alertmanager-receivers"
@@ -78,7 +79,7 @@ def expressions() -> Iterator[tuple[str, str]]:
         for panel in json.loads(path.read_text())["panels"]:
             if panel["datasource"]["type"] == "prometheus":
                 yield from ((f"{path.stem}: {panel['title']}", t["expr"]) for t in panel["targets"])
-    for document in yaml.safe_load_all((MONITORING / "rules.yaml").read_text()):
+    for document in yaml.load_all((MONITORING / "rules.yaml").read_text(), Loader=LOADER):
         for group in document["spec"]["groups"]:
             yield from ((rule["alert"], rule["expr"]) for rule in group["rules"])
 
@@ -118,7 +119,7 @@ def test_every_rule_has_a_heading_and_a_next_step() -> None:
     headings = {line[3:].lower() for line in page.splitlines() if line.startswith("## ")}
     told = [
         rule
-        for document in yaml.safe_load_all((MONITORING / "rules.yaml").read_text())
+        for document in yaml.load_all((MONITORING / "rules.yaml").read_text(), Loader=LOADER)
         for group in document["spec"]["groups"]
         for rule in group["rules"]
     ]
@@ -146,7 +147,7 @@ def test_whatever_prometheus_reads_is_an_edge_of_the_graph() -> None:
         document["metadata"]["name"]
         for path in (ROOT / "deploy" / "base").rglob("*.yaml")
         if path.name != "kustomization.yaml"
-        for document in yaml.safe_load_all(path.read_text())
+        for document in yaml.load_all(path.read_text(), Loader=LOADER)
         if isinstance(document, dict) and document.get("kind") in {"ServiceMonitor", "PodMonitor"}
     }
     declared = {service.name for service in graph.services}

@@ -20,6 +20,7 @@ from carbon_pipelines.cluster.security import (
     rights_table,
 )
 
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
 PAGE = ROOT / "docs" / "cluster" / "security.md"
@@ -35,7 +36,9 @@ def graph() -> ServiceGraph:
 def objects(folder: Path) -> Iterator[dict[str, Any]]:
     for path in sorted(folder.rglob("*.yaml")):
         if path.name not in {"kustomization.yaml", "values.yaml", "service.yaml", "matrix.yaml"}:
-            yield from (f for f in yaml.safe_load_all(path.read_text()) if f and "kind" in f)
+            yield from (
+                f for f in yaml.load_all(path.read_text(), Loader=LOADER) if f and "kind" in f
+            )
 
 
 def between(text: str, begin: str, end: str, wanted: str) -> str:
