@@ -25,6 +25,10 @@ Kind = Literal["operator", "chart", "manifests", "external"]
 """Who makes the pods: an operator's own installation, a chart with our values, manifests of ours
 (custom resources for an operator among them), or nobody here (``external``)."""
 
+Outsider = Literal["api-server", "internet", "nodes"]
+"""Who calls an endpoint and is no pod of the graph: the API server (webhooks), anybody who reaches
+the cluster's edge, or nodes (which pull images)."""
+
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _PLACE = re.compile(r"[a-z0-9][a-z0-9-]*/[a-z0-9][a-z0-9-]*")
 _HOST = re.compile(r"(\*\.)?[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
@@ -90,6 +94,7 @@ class EndpointSpec(Declared):
     Service's. Of an external service ``hosts`` are names outside of the cluster instead. ``path``
     is asked by HTTP and answers with ``status``. ``ca`` is the Secret and its key, in the service's
     namespace, with the authority that signs the certificate (None: one that systems know).
+    is asked by HTTP and answers with ``status``. ``open_to`` are callers that are no pods.
     """
 
     pods: Label | None = None
@@ -102,6 +107,7 @@ class EndpointSpec(Declared):
     ca: Text | None = None
     path: Text | None = None
     status: Annotated[tuple[int, ...], Field(min_length=1)] = (200,)
+    open_to: tuple[Outsider, ...] = ()
 
     @property
     def pod_port(self) -> int:
@@ -121,6 +127,9 @@ class EndpointSpec(Declared):
         if self.service and not self.pods:
             reason = "is missing; it says which pods are behind the Service"
             raise mistake(reason, ("pods",))
+        if self.hosts and self.open_to:
+            reason = "is about pods of ours; an external service decides for itself"
+            raise mistake(reason, ("open_to",))
         return self
 
 

@@ -7,11 +7,13 @@ connecting to anything.
     CARBON_CACHE_DIR                  directory of its downloads
     CARBON_CATALOG_DIR                declarations outside the package
     CARBON_STREAM_BOOTSTRAP           Kafka, "host:port[,host:port]"
+    CARBON_STREAM_USER, ...           who we are there, see stream/client.py
     CARBON_SOURCE_<DATABASE>_DSN      PostgreSQL of a declared database
     CARBON_LAKE_CATALOG_TYPE          "sql" or "rest"; with it, all the others of the lake:
     CARBON_LAKE_CATALOG_URI, CARBON_LAKE_WAREHOUSE, CARBON_LAKE_S3_ENDPOINT,
     CARBON_LAKE_S3_ACCESS_KEY, CARBON_LAKE_S3_SECRET_KEY, CARBON_LAKE_S3_REGION
     CARBON_LAKE_CATALOG_CREDENTIAL    "id:secret" for a REST catalog that asks for one
+    CARBON_LAKE_CATALOG_SCOPE         what to ask it for, like "PRINCIPAL_ROLE:ALL" of Polaris
     CARBON_ALERTS_...                 of alerts, see alerts/routing.py and alerts/pages.py
     CARBON_LAKE_CACHE_DIRECTORY       a local directory that keeps small metadata files of tables
                                       for merges of other processes; unset: none does
@@ -65,6 +67,8 @@ class LakeEndpoint:
     s3_region: str
     catalog_credential: str = field(default="", repr=False)
     """``id:secret`` of an OAuth client of a REST catalog; empty: none is needed."""
+    catalog_scope: str = ""
+    """The OAuth scope to ask for; empty: the client's own default, ``catalog``."""
     cache: LakeCache | None = None
 
 
@@ -260,4 +264,5 @@ def _resolve_lake(environ: Mapping[str, str], embedded: EmbeddedAddresses | None
         s3_secret_key=str(given["S3_SECRET_KEY"]),
         s3_region=str(given["S3_REGION"]),
         catalog_credential=environ.get("CARBON_LAKE_CATALOG_CREDENTIAL", ""),
+        catalog_scope=environ.get("CARBON_LAKE_CATALOG_SCOPE", ""),
     )

@@ -68,6 +68,8 @@ def open_catalog(lake: LakeEndpoint, *, files: str = SHARED_FILES) -> Catalog:
     if lake.catalog_credential:
         properties["credential"] = lake.catalog_credential
         properties["oauth2-server-uri"] = f"{lake.catalog_uri.rstrip('/')}/v1/oauth/tokens"
+        if lake.catalog_scope:
+            properties["scope"] = lake.catalog_scope
     with lake_errors(f"Iceberg catalog ({lake.catalog_type})"):
         return load_catalog(ICEBERG_CATALOG, **properties)
 

@@ -201,6 +201,7 @@ def _lake_variables(endpoints: Endpoints) -> dict[str, str]:
         "CARBON_LAKE_S3_SECRET_KEY": lake.s3_secret_key,
         "CARBON_LAKE_S3_REGION": lake.s3_region,
         "CARBON_LAKE_CATALOG_CREDENTIAL": lake.catalog_credential,
+        "CARBON_LAKE_CATALOG_SCOPE": lake.catalog_scope,
     }
 
 

@@ -57,6 +57,8 @@ def lake_properties(lake: LakeEndpoint) -> dict[str, str]:
             "iceberg.rest.oauth2.credential": lake.catalog_credential,
             "iceberg.rest.oauth2.server-uri": f"{lake.catalog_uri.rstrip('/')}/v1/oauth/tokens",
         }
+        if lake.catalog_scope:
+            properties["iceberg.rest.oauth2.scope"] = lake.catalog_scope
     return properties
 
 

@@ -26,6 +26,7 @@ from carbon_pipelines.errors import (
     StreamUnavailableError,
     TopicMissingError,
 )
+from carbon_pipelines.stream.client import client_settings
 from carbon_pipelines.stream.topic_state import MISSING, kafka_errors
 from carbon_pipelines.stream.topics import (
     LARGEST_EVENT_BYTES,
@@ -61,7 +62,6 @@ CONSUMER = {
     "receive.message.max.bytes": LARGEST_EVENT_BYTES + (8 << 20),
     "queued.min.messages": 100_000,
     "queued.max.messages.kbytes": 16 << 10,
-    "log_level": 0,
 }
 
 
@@ -122,6 +122,7 @@ def read_batches(
         StreamUnavailableError: Kafka does not answer (retryable).
     """
     with closing(Consumer({**CONSUMER, "bootstrap.servers": bootstrap})) as consumer:
+    with closing(Consumer({**_CONSUMER, **client_settings(bootstrap)})) as consumer:
         with kafka_errors(bootstrap, topic):
             _check_start(consumer, topic, start_offset)
             consumer.assign([TopicPartition(topic, 0, start_offset)])
@@ -140,6 +141,7 @@ def read_messages(
     """
     found: dict[int, tuple[bytes | None, bytes | None]] = {}
     with closing(Consumer({**CONSUMER, "bootstrap.servers": bootstrap})) as consumer:
+    with closing(Consumer({**_CONSUMER, **client_settings(bootstrap)})) as consumer:
         for offset in sorted(offsets):
             with kafka_errors(bootstrap, topic):
                 _check_start(consumer, topic, offset)

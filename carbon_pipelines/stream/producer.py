@@ -19,6 +19,7 @@ from carbon_pipelines.errors import (
     StreamError,
 )
 from carbon_pipelines.source.position import format_lsn
+from carbon_pipelines.stream.client import client_settings
 from carbon_pipelines.stream.topics import LARGEST_EVENT_BYTES, unavailable
 
 PATIENCE_SECONDS = 30.0
@@ -47,7 +48,6 @@ _SETTINGS = {
     "message.max.bytes": LARGEST_EVENT_BYTES,
     "queue.buffering.max.messages": 200_000,
     "queue.buffering.max.kbytes": 96 << 10,
-    "log_level": 0,
 }
 
 
@@ -75,7 +75,7 @@ class TransactionalProducer:
         self._producer = Producer(
             {
                 **_SETTINGS,
-                "bootstrap.servers": bootstrap,
+                **client_settings(bootstrap),
                 "transactional.id": transactional_id,
                 "on_delivery": self._on_failed_delivery,
             }

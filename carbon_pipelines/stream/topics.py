@@ -23,6 +23,7 @@ from confluent_kafka.admin import (
 from carbon_pipelines.catalog.database import DatabaseSpec
 from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.errors import StreamUnavailableError, TopicRefusedError
+from carbon_pipelines.stream.client import client_settings
 
 LARGEST_EVENT_BYTES = 64 << 20
 """The largest event capture sends; topics accept a little more, for what a record batch adds."""
@@ -235,7 +236,7 @@ def delete_topics(bootstrap: str, database: str) -> tuple[str, ...]:
 
 def open_admin(bootstrap: str) -> AdminClient:
     """An admin client whose log lines go nowhere: its errors are raised."""
-    return AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    return AdminClient(client_settings(bootstrap))
 
 
 def unavailable(bootstrap: str, doing: str, error: KafkaError) -> StreamUnavailableError:

@@ -81,6 +81,15 @@ def test_every_mistake_of_a_file_is_named_with_its_line(tmp_path: Path) -> None:
     ]
 
 
+def test_who_calls_from_outside_is_said_only_of_pods_of_ours(tmp_path: Path) -> None:
+    webhook = KAFKA.replace("tls: true}", "tls: true, open_to: [api-server]}")
+    graph = load_graph(written(tmp_path / "right", kafka=webhook, strimzi=STRIMZI, edge=EDGE))
+    assert graph.service("kafka").endpoints["broker"].open_to == ("api-server",)
+    wrong = EDGE.replace("protocol: udp}", "protocol: udp, open_to: [internet]}")
+    with pytest.raises(DeclarationError, match=r"open_to: is about pods of ours"):
+        load_graph(written(tmp_path / "wrong", kafka=KAFKA, strimzi=STRIMZI, edge=wrong))
+
+
 def test_names_that_lead_nowhere_are_named_together(tmp_path: Path) -> None:
     lost = KAFKA.replace("[strimzi]", "[stimzi]")
     away = STRIMZI.replace("kafka/broker", "kafka/brokers").replace("edge/tunnel", "edg/tunnel")

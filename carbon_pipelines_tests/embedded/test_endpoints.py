@@ -173,3 +173,9 @@ def test_a_cache_of_metadata_is_used_only_where_a_directory_is_named(tmp_path: P
     for wrong in ("0", "1000", "many"):
         with pytest.raises(SettingUnknownError, match="CARBON_LAKE_CACHE_BYTES"):
             resolve_endpoints({**named, "CARBON_LAKE_CACHE_BYTES": wrong}, home=tmp_path)
+
+
+def test_a_catalog_is_asked_for_the_scope_that_it_wants() -> None:
+    told = {**LAKE, **STREAM, "CARBON_LAKE_CATALOG_SCOPE": "PRINCIPAL_ROLE:ALL"}
+    assert resolve_endpoints(told, home=Path("/nowhere")).lake.catalog_scope == "PRINCIPAL_ROLE:ALL"
+    assert resolve_endpoints({**LAKE, **STREAM}, home=Path("/nowhere")).lake.catalog_scope == ""

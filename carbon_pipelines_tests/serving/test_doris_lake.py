@@ -1,6 +1,7 @@
 """The lake as a catalog of Doris."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -86,3 +87,9 @@ def test_all_a_namespace_or_a_table_is_refreshed() -> None:
         "REFRESH DATABASE `lake`.`mart`",
         "REFRESH TABLE `lake`.`mart`.`prices`",
     ]
+
+
+def test_a_rest_catalog_is_told_the_scope_it_is_asked_with() -> None:
+    scoped = replace(lake(credential="id:secret"), catalog_scope="PRINCIPAL_ROLE:ALL")
+    more = {"iceberg.rest.oauth2.scope": "PRINCIPAL_ROLE:ALL"}
+    assert lake_properties(scoped) == lake_properties(lake(credential="id:secret")) | more

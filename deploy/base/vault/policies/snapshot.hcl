@@ -1,0 +1,2 @@
+# Takes snapshots; reads nothing else.
+path "sys/storage/raft/snapshot" { capabilities = ["read"] }
