@@ -94,7 +94,7 @@ class EndpointSpec(Declared):
     Service's. Of an external service ``hosts`` are names outside of the cluster instead. ``path``
     is asked by HTTP and answers with ``status``. ``ca`` is the Secret and its key, in the service's
     namespace, with the authority that signs the certificate (None: one that systems know).
-    is asked by HTTP and answers with ``status``. ``open_to`` are callers that are no pods.
+    ``open_to`` are callers that are no pods.
     """
 
     pods: Label | None = None

@@ -121,8 +121,7 @@ def read_batches(
         TopicMissingError: There is no such topic (any more).
         StreamUnavailableError: Kafka does not answer (retryable).
     """
-    with closing(Consumer({**CONSUMER, "bootstrap.servers": bootstrap})) as consumer:
-    with closing(Consumer({**_CONSUMER, **client_settings(bootstrap)})) as consumer:
+    with closing(Consumer({**CONSUMER, **client_settings(bootstrap)})) as consumer:
         with kafka_errors(bootstrap, topic):
             _check_start(consumer, topic, start_offset)
             consumer.assign([TopicPartition(topic, 0, start_offset)])
@@ -140,8 +139,7 @@ def read_messages(
         As ``read_batches``.
     """
     found: dict[int, tuple[bytes | None, bytes | None]] = {}
-    with closing(Consumer({**CONSUMER, "bootstrap.servers": bootstrap})) as consumer:
-    with closing(Consumer({**_CONSUMER, **client_settings(bootstrap)})) as consumer:
+    with closing(Consumer({**CONSUMER, **client_settings(bootstrap)})) as consumer:
         for offset in sorted(offsets):
             with kafka_errors(bootstrap, topic):
                 _check_start(consumer, topic, offset)

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, Message, TopicPartition
 
+from carbon_pipelines.stream.client import client_settings
 from carbon_pipelines.stream.consumer import CONSUMER, Reading
 from carbon_pipelines.stream.topic_state import kafka_errors, load_topic_state
 from carbon_pipelines.stream.topics import TopicState
@@ -60,7 +61,7 @@ def read_times(bootstrap: str, topic: str, offsets: Iterable[int]) -> TopicTimes
     """
     state = load_topic_state(bootstrap, topic)
     found: dict[int, Beside] = {}
-    with closing(Consumer({**CONSUMER, "bootstrap.servers": bootstrap})) as consumer:
+    with closing(Consumer({**CONSUMER, **client_settings(bootstrap)})) as consumer:
         looking = _Looking(bootstrap, consumer, state)
         for offset in sorted(set(offsets)):
             after = looking.first_from(max(offset, state.low))
