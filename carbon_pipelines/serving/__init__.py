@@ -7,4 +7,10 @@ Doris: settings (``doris_settings.py``), statements (``doris_statements.py``) an
 (``doris_sql.py``), HTTP (``doris_http.py``), loads (``doris_load.py``, ``doris_rows.py``), the lake
 as a catalog of Doris and its materialized views (``doris_lake.py``, ``doris_view.py``), and a mart
 from end to end (``doris_content.py``, ``doris_mart.py``).
+
+Superset: settings (``superset_settings.py``), REST (``superset_http.py``), dashboards as code
+(``superset_code.py``, ``superset_plan.py``, ``superset_import.py``), databases and datasets
+(``superset_data.py``), roles (``superset_access.py``), what charts show (``superset_charts.py``),
+what is proven (``superset_proven.py``), and a dashboard from end to end (``superset_serve.py``,
+opened by ``superset_open.py``).
 """
