@@ -12,6 +12,12 @@ Trino: views and their statements (``trino_view.py``), who runs them (``trino_sq
 them read back (``trino_serving.py``) against the sum that DuckDB makes (``snapshot_sum.py``,
 ``row_sum.py``).
 
+Superset: settings (``superset_settings.py``), REST (``superset_http.py``), dashboards as code
+(``superset_code.py``, ``superset_plan.py``, ``superset_import.py``), databases and datasets
+(``superset_data.py``), roles (``superset_access.py``), what charts show (``superset_charts.py``),
+what is proven (``superset_proven.py``), and a dashboard from end to end (``superset_serve.py``,
+opened by ``superset_open.py``).
+
 Freshness: what a service was seen to show (``visible.py``), and how far behind each stage is
 (``freshness.py``, ``freshness_reading.py``, ``freshness_page.py``).
 """

@@ -148,6 +148,10 @@ def _run(
         except duckdb.Error as error:
             reason = f"runs a statement that cannot be compared with the mart: {error}"
             raise DashboardFilesError(f'the chart "{chart.title}"', reason) from error
+        width = len(engine.description or ())
+        if width != len(labels):
+            reason = f"selects {width} columns, and asks for {len(labels)}"
+            raise DashboardFilesError(f'the chart "{chart.title}"', reason)
         return [dict(zip(labels, row, strict=True)) for row in selected]
 
 

@@ -4,9 +4,10 @@ What belongs here: the order of steps for one dashboard, and the facts of it. Wh
 step (``superset_data.py``, ``superset_import.py``, ``superset_charts.py``).
 
 The order that makes "done" mean "seen": the newest snapshot of each mart is looked up once;
-database and datasets are there; the dashboard is as its files say, with what is proven of exactly
-these snapshots; each dataset says its snapshot, which outdates what was cached of it; each chart is
-computed anew; then each chart is asked for as a viewer does, and has to equal the snapshot.
+database, datasets and access are there; each dataset says its snapshot, which outdates what was
+cached of it; the dashboard is as its files say, with what is proven of exactly these snapshots, and
+not before its numbers can be those; each chart is computed anew; then each chart is asked for as a
+viewer does, and has to equal the snapshot.
 """
 
 import time
@@ -110,8 +111,6 @@ def serve_dashboard(api: SupersetApi, code: DashboardCode, lake: Lake) -> Served
     database = ensure_database(api, said, lake.trino)
     datasets = ensure_datasets(api, said, database, lake.trino.catalog)
     granted = ensure_access(api, access, datasets, DATABASE)
-    planned = load_plan(api, said)
-    apply_plan(api, planned)
     by_name = {mart.name: mart for mart in lake.marts}
     outdated = tuple(
         dataset.mart
@@ -126,6 +125,8 @@ def serve_dashboard(api: SupersetApi, code: DashboardCode, lake: Lake) -> Served
             ),
         )
     )
+    planned = load_plan(api, said)
+    apply_plan(api, planned)
     charts = _show_charts(api, said, tables, snapshots, outdated)
     return ServedDashboard(
         name=code.name,

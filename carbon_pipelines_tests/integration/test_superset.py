@@ -4,12 +4,18 @@ import base64
 import hashlib
 import hmac
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+import dagster as dg
 import pytest
+from click.testing import CliRunner
 
+from carbon_pipelines.cli import cli
+from carbon_pipelines.defs.build import build_definitions
+from carbon_pipelines.defs.resources.endpoints import EndpointsResource
 from carbon_pipelines.embedded.stack import Stack
 from carbon_pipelines.embedded.state import StackHome
 from carbon_pipelines.errors import (
@@ -23,6 +29,7 @@ from carbon_pipelines.serving.superset_http import SupersetApi
 from carbon_pipelines.serving.superset_import import apply_plan, load_plan
 from carbon_pipelines.serving.superset_proven import CELL
 from carbon_pipelines.serving.superset_serve import plan
+from carbon_pipelines_tests.integration.mart_market import SOURCES
 from carbon_pipelines_tests.integration.superset_world import World, open_world
 
 pytestmark = [pytest.mark.integration, pytest.mark.superset]
@@ -101,7 +108,7 @@ def test_the_dashboard_says_what_is_proven_and_the_datasets_whose_they_are(world
     oldest = min(one.certificate.verified_at for one in served.proven.proofs if one.certificate)
     assert said.startswith(f"### Proven as of {oldest:%Y-%m-%d %H:%M:%S} UTC, score ")
     assert served.score is not None
-    assert len(served.proven.proofs) == 8
+    assert {one.table for one in served.proven.proofs} == {".".join(one) for one in SOURCES}
     for dataset in world.code.datasets:
         extra = json.loads(world.api.get(f"/api/v1/dataset/{dataset.uuid}")["result"]["extra"])
         assert extra["carbon"]["snapshot_id"] == str(served.snapshots[dataset.mart])
@@ -224,6 +231,30 @@ def test_a_role_sees_the_marts_and_rows_that_the_code_says(world: World) -> None
     finally:
         world.api.send("DELETE", f"/api/v1/security/users/{made['id']}")
     assert world.serve().changed == ()
+
+
+def test_the_command_and_the_asset_bring_the_dashboard_too(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.serve()
+    monkeypatch.setenv("CARBON_HOME", str(world.stack.home))
+    runner = CliRunner()
+    planned = runner.invoke(cli, ["superset", "plan"])
+    assert (planned.exit_code, planned.output.count(": leave\n")) == (0, 7), planned.output
+
+    synced = runner.invoke(cli, ["superset", "sync", "carbon_market"])
+    assert synced.exit_code == 0, synced.output
+    assert "6 charts show their marts, read back; nothing had changed" in synced.output
+
+    definitions = build_definitions(dict(os.environ))
+    key = dg.AssetKey(["serving", "superset", "carbon_market"])
+    asset = definitions.get_repository_def().assets_defs_by_key[key]
+    done = dg.materialize([asset], resources={"endpoints": EndpointsResource()})
+
+    [event] = done.get_asset_materialization_events()
+    told = {name: value.value for name, value in event.materialization.metadata.items()}
+    assert told["carbon/score"] == world.serve().score
+    assert len(told["carbon/chart_rows"]) == 6
 
 
 def change(world: World, kind: str, uuid: str, fields: Mapping[str, Any]) -> None:
