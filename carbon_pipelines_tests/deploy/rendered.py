@@ -102,9 +102,7 @@ def made_by_operators(objects: tuple[Object, ...]) -> Made:
                 secrets.add(f"{name}-cluster-ca-cert")
                 accounts |= {f"{name}-kafka", f"{name}-entity-operator"}
                 for part in ("kafka", "entity-operator"):
-                    pods.append(
-                        {"strimzi.io/cluster": name, "strimzi.io/name": f"{name}-{part}"}
-                    )
+                    pods.append({"strimzi.io/cluster": name, "strimzi.io/name": f"{name}-{part}"})
             case "KafkaConnect":
                 services[f"{name}-connect-api"] = frozenset({8083})
                 accounts.add(f"{name}-connect")
@@ -118,7 +116,10 @@ def made_by_operators(objects: tuple[Object, ...]) -> Made:
                 accounts.add(name)
                 pods.append({"cnpg.io/cluster": name, "cnpg.io/podRole": "instance"})
             case "DorisCluster":
-                for part, ports in (("fe", (8030, 9020, 9030, 9010)), ("be", (9060, 8040, 9050, 8060))):
+                for part, ports in (
+                    ("fe", (8030, 9020, 9030, 9010)),
+                    ("be", (9060, 8040, 9050, 8060)),
+                ):
                     services[f"{name}-{part}-service"] = frozenset(ports)
                     services[f"{name}-{part}-internal"] = frozenset(ports)
                     pods.append(
