@@ -1,4 +1,4 @@
-"""What the data services' overlays render to is whole: names, ports, secrets, images and sizes fit."""
+"""What the data services' overlays render to is whole: names, ports, secrets and sizes fit."""
 
 import re
 from decimal import Decimal
@@ -347,8 +347,10 @@ def pods_asked(objects: tuple[Object, ...]) -> list[tuple[int, dict[str, Any], l
                 sizes = [volume["size"] for volume in spec["storage"]["volumes"]]
                 asked.append((spec["replicas"], spec["resources"]["requests"], sizes))
             case "Kafka":
-                for part in ("topicOperator", "userOperator"):
-                    asked.append((1, spec["entityOperator"][part]["resources"]["requests"], []))
+                asked += [
+                    (1, spec["entityOperator"][part]["resources"]["requests"], [])
+                    for part in ("topicOperator", "userOperator")
+                ]
             case "KafkaConnect":
                 asked.append((spec["replicas"], spec["resources"]["requests"], []))
             case "Cluster":
