@@ -299,6 +299,15 @@ def test_pods_are_what_pod_security_calls_restricted(objects: tuple[Object, ...]
         assert spec["serviceAccountName"] != "default", name_of(found)
 
 
+def test_pools_of_kafka_repeat_what_their_pod_template_replaces(
+    objects: tuple[Object, ...],
+) -> None:
+    for pool in of_kind(objects, "KafkaNodePool"):
+        pod = pool["spec"]["template"]["pod"]
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["priorityClassName"] == "platform-data"
+
+
 def test_containers_say_what_they_need_and_how_they_are(objects: tuple[Object, ...]) -> None:
     for found in (one for one in objects if one["kind"] in WORKLOADS):
         for one in containers(found):
