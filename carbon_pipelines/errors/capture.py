@@ -25,6 +25,17 @@ class StreamUnavailableError(StreamError):
         )
 
 
+class StreamForbiddenError(StreamError):
+    """Kafka at ``bootstrap`` does not let us do something; ``state`` says what."""
+
+    def __init__(self, bootstrap: str, state: str) -> None:
+        self.bootstrap, self.state = bootstrap, state
+        super().__init__(
+            f"Kafka at {bootstrap} refuses us: {state}. Nothing was written. Give the user of "
+            f"CARBON_STREAM_USER that right, or name one that has it; a retry is of no use."
+        )
+
+
 class CaptureRunningError(StreamError):
     """Another process reads slot ``slot``; ``detail`` is what PostgreSQL says about it."""
 

@@ -53,6 +53,7 @@ CarbonPipelinesError                  (``retryable`` says whether the same call 
 │   └── CopyUnreadableError           the source holds text that is not UTF-8
 ├── StreamError                       a topic cannot be written or read as promised
 │   ├── StreamUnavailableError        (retryable) Kafka does not answer
+│   ├── StreamForbiddenError          Kafka lacks a right for our user, or does not know it
 │   ├── CaptureRunningError           (retryable) another process holds the slot
 │   ├── CaptureFencedError            another producer took our place
 │   ├── DrainTimeoutError             (retryable) capture did not pass the marker in time

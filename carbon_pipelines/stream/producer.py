@@ -10,6 +10,7 @@ the error ends the capture, and the next one reads them from the slot again.
 import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
@@ -142,9 +143,13 @@ class TransactionalProducer:
                 while_waiting()
 
     def close(self) -> None:
-        """Give up what is not committed, without waiting for Kafka."""
-        self._producer.purge()
-        self._producer.poll(0)
+        """Give up what is not committed, without waiting for Kafka.
+
+        A client that cannot go on says so once more; whoever asked it for something was told.
+        """
+        with suppress(KafkaException):
+            self._producer.purge()
+            self._producer.poll(0)
 
     def _begin(self) -> None:
         try:

@@ -22,7 +22,12 @@ from confluent_kafka.admin import (
 
 from carbon_pipelines.catalog.database import DatabaseSpec
 from carbon_pipelines.catalog.table import TableSpec
-from carbon_pipelines.errors import StreamUnavailableError, TopicRefusedError
+from carbon_pipelines.errors import (
+    StreamError,
+    StreamForbiddenError,
+    StreamUnavailableError,
+    TopicRefusedError,
+)
 from carbon_pipelines.stream.client import client_settings
 
 LARGEST_EVENT_BYTES = 64 << 20
@@ -40,6 +45,17 @@ _NO_ANSWER = frozenset(
         KafkaError._RESOLVE,
         KafkaError._TIMED_OUT,
         KafkaError._TRANSPORT,
+    }
+)
+
+_FORBIDDEN = frozenset(
+    {
+        KafkaError._AUTHENTICATION,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.SASL_AUTHENTICATION_FAILED,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
     }
 )
 
@@ -239,8 +255,10 @@ def open_admin(bootstrap: str) -> AdminClient:
     return AdminClient(client_settings(bootstrap))
 
 
-def unavailable(bootstrap: str, doing: str, error: KafkaError) -> StreamUnavailableError:
-    """The retryable error for a request that Kafka did not answer as it must."""
+def unavailable(bootstrap: str, doing: str, error: KafkaError) -> StreamError:
+    """The error for a request that Kafka did not answer as it must: retryable, if not a refusal."""
+    if error.code() in _FORBIDDEN:
+        return StreamForbiddenError(bootstrap, f"{error.name()} while {doing}")
     state = "no broker answers" if error.code() in _NO_ANSWER else error.name()
     return StreamUnavailableError(bootstrap, f"{state} while {doing} ({error.str()})")
 
@@ -292,9 +310,7 @@ def _wait_until_readable(bootstrap: str, topics: list[str]) -> None:
             return
 
 
-def _refused(
-    bootstrap: str, topic: str, doing: str, error: KafkaException
-) -> TopicRefusedError | StreamUnavailableError:
+def _refused(bootstrap: str, topic: str, doing: str, error: KafkaException) -> StreamError:
     cause: KafkaError = error.args[0]
     if cause.code() in _PASSING | _NO_ANSWER:
         return unavailable(bootstrap, f"asked to {doing} topic {topic}", cause)

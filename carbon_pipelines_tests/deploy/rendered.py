@@ -101,8 +101,10 @@ def made_by_operators(objects: tuple[Object, ...]) -> Made:
                 services[f"{name}-kafka-brokers"] = frozenset({9090, 9091, 8443, *listeners})
                 secrets.add(f"{name}-cluster-ca-cert")
                 accounts |= {f"{name}-kafka", f"{name}-entity-operator"}
-                for part in ("kafka", "entity-operator"):
-                    pods.append({"strimzi.io/cluster": name, "strimzi.io/name": f"{name}-{part}"})
+                pods += [
+                    {"strimzi.io/cluster": name, "strimzi.io/name": f"{name}-{part}"}
+                    for part in ("kafka", "entity-operator")
+                ]
             case "KafkaConnect":
                 services[f"{name}-connect-api"] = frozenset({8083})
                 accounts.add(f"{name}-connect")

@@ -18,21 +18,23 @@ AT_ONCE = 200
 def forget(instance: DagsterInstance, before: datetime) -> int:
     """How many runs were deleted."""
     kept = newest_runs(instance)
-    deleted, cursor = 0, None
+    doomed: list[str] = []
+    cursor = None
     while True:
         records = instance.get_run_records(
             dg.RunsFilter(statuses=ENDED, created_before=before), limit=AT_ONCE, cursor=cursor
         )
         if not records:
-            return deleted
+            break
         cursor = records[-1].dagster_run.run_id
-        # the cursor's run goes last, as the next page is found by it
         for record in records:
-            run = record.dagster_run.run_id
             ended = datetime.fromtimestamp(record.end_time or 0, tz=UTC)
-            if run not in kept and ended < before and run != cursor:
-                instance.delete_run(run)
-                deleted += 1
+            if record.dagster_run.run_id not in kept and ended < before:
+                doomed.append(record.dagster_run.run_id)
+    # only now: a page is found by the last run of the one before
+    for run in doomed:
+        instance.delete_run(run)
+    return len(doomed)
 
 
 def newest_runs(instance: DagsterInstance) -> set[str]:
