@@ -19,6 +19,7 @@ from carbon_pipelines.defs.maintenance.health import health_assets
 from carbon_pipelines.defs.mart.marts import declared_marts, marts
 from carbon_pipelines.defs.quality.tables import quality_tables
 from carbon_pipelines.defs.resources.endpoints import EndpointsResource
+from carbon_pipelines.defs.serving.datahub import datahub
 from carbon_pipelines.defs.serving.doris import doris_marts
 from carbon_pipelines.defs.source.tables import source_tables
 from carbon_pipelines.defs.stream.databases import stream_databases
@@ -49,6 +50,12 @@ def build_definitions(environ: Mapping[str, str]) -> dg.Definitions:
         quality_tables(catalog),
         marts(catalog, environ, running=automation_runs(environ)),
         doris_marts(declared_marts(catalog, environ), environ, running=automation_runs(environ)),
+        datahub(
+            catalog,
+            declared_marts(catalog, environ),
+            environ,
+            running=automation_runs(environ),
+        ),
         automation(catalog, environ),
         upkeep(catalog, running=automation_runs(environ)),
         alerts(catalog, running=automation_runs(environ)),

@@ -111,3 +111,26 @@ class MartColumnTypeError(MartError):
             "was published. Cast it in the model: to a decimal, a whole number, text, a date or a "
             "timestamp."
         )
+
+
+class MartLineageError(MartError):
+    """What a mart's columns are made of cannot be found in its SQL."""
+
+    def __init__(self, mart: str, reason: str) -> None:
+        self.mart, self.reason = mart, reason
+        super().__init__(
+            f"{mart}: what its columns are made of cannot be told: {reason.rstrip('.')}. Nothing "
+            "was told to DataHub. The model is built all the same; write it so that every column "
+            "names its table."
+        )
+
+
+class MartCompileError(MartError):
+    """dbt does not compile the project."""
+
+    def __init__(self, project: Path, reason: str) -> None:
+        self.project, self.reason = project, reason
+        super().__init__(
+            f"dbt does not compile the project in {project}: {reason.rstrip('.')}. Nothing was "
+            'told to DataHub. Correct the model; "carbon marts build" fails for the same reason.'
+        )

@@ -176,7 +176,9 @@ CarbonPipelinesError                  (``retryable`` says whether the same call 
 │   ├── MartBuildError                rows could not be made
 │   ├── MartPublishError              (retryable) rows that passed their tests were not published
 │   ├── MartTestsFailedError          rows fail a test, so that they were not published
-│   └── MartColumnTypeError           a column's type is none for marts
+│   ├── MartColumnTypeError           a column's type is none for marts
+│   ├── MartCompileError              dbt does not compile the project
+│   └── MartLineageError              what a mart's columns are made of cannot be found
 ├── ServingError                      what people look at could not be brought up to date
 │   ├── ServiceUnavailableError       (retryable) a service does not answer
 │   ├── ServiceAuthenticationError    a service refuses our user
@@ -189,7 +191,13 @@ CarbonPipelinesError                  (``retryable`` says whether the same call 
 │   ├── ViewUnfinishedError           (retryable) a materialized view was not fresh in time
 │   ├── ServedValueError              a value that the service cannot hold exactly
 │   ├── ServedMartMissingError        a mart was never published
-│   └── ServedCatalogError            a catalog of a kind that Doris does not read
+│   ├── ServedCatalogError            a catalog of a kind that Doris does not read
+│   └── DataHubError                  DataHub was not told what we know
+│       ├── DataHubUnavailableError   (retryable) it does not answer
+│       ├── DataHubAccessError        it refuses our token
+│       ├── DataHubAnswerError        what answers is no DataHub, or one we do not know
+│       ├── DataHubExportError        Superset's files cannot be understood
+│       └── MetadataRefusedError      it refuses what it was told of something
 ├── ClusterError                      services in Kubernetes are not as they are declared
 │   ├── ServiceGraphError             declared services contradict each other
 │   └── UnknownServiceError           no declared service has that name

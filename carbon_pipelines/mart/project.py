@@ -9,7 +9,7 @@ in ``ref()`` and ``source()``, and its YAML the rest; a test holds this to what 
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -50,6 +50,7 @@ class Mart:
     Attributes:
         columns: Name to description.
         classifications: Of its columns that declare one.
+        column_classes: The same, by column.
         sources: ``(database, table)`` of each table that it reads, through other models too.
     """
 
@@ -60,6 +61,7 @@ class Mart:
     classifications: frozenset[str]
     sources: tuple[tuple[str, str], ...]
     tests: tuple[MartTest, ...]
+    column_classes: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 def project_directory(environ: Mapping[str, str]) -> Path | None:
@@ -163,16 +165,18 @@ def _mart(
         for test, text in singular
         if name in _of_marts(text, texts)
     ]
+    classes = {
+        str(column["name"]): str(_meta(column)["classification"])
+        for column in columns
+        if "classification" in _meta(column)
+    }
     return Mart(
         name=name,
         description=" ".join(str(node["description"]).split()),
         owner=owner,
         columns={str(c["name"]): " ".join(str(c["description"]).split()) for c in columns},
-        classifications=frozenset(
-            str(_meta(column)["classification"])
-            for column in columns
-            if "classification" in _meta(column)
-        ),
+        classifications=frozenset(classes.values()),
+        column_classes=classes,
         sources=tuple(sorted(set(_sources(name, texts)))),
         tests=tuple(sorted((*declared, *own), key=lambda test: test.name)),
     )

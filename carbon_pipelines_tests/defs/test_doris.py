@@ -106,7 +106,7 @@ def test_only_a_configured_doris_is_asked_for() -> None:
         return {
             spec.automation_condition is not None
             for spec in definitions.resolve_all_asset_specs()
-            if spec.group_name == "serving"
+            if spec.key.path[:2] == ["serving", "doris"]
         }
 
     def sensors(definitions: dg.Definitions) -> set[str]:

@@ -92,7 +92,7 @@ def doris_sensor(*, running: bool) -> dg.AutomationConditionSensorDefinition:
     statuses = dg.DefaultSensorStatus
     return dg.AutomationConditionSensorDefinition(
         SENSOR,
-        target=dg.AssetSelection.groups("serving"),
+        target=dg.AssetSelection.key_prefixes(["serving", "doris"]),
         default_status=statuses.RUNNING if running else statuses.STOPPED,
         description="Brings a mart to Doris when it was built and none of its checks is red.",
     )
