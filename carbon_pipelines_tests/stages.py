@@ -112,6 +112,12 @@ def plan_stages(environ: Mapping[str, str]) -> tuple[Stage, ...]:
             needs=(f"{TESTS}/integration/test_debezium*.py",),
         ),
         Stage(
+            "datahub",
+            "what DataHub is told, by its own models and client",
+            ((*PYTEST, f"{TESTS}/integration", "-m", f"datahub{skipped}"),),
+            needs=(f"{TESTS}/integration/test_datahub_models.py",),
+        ),
+        Stage(
             "trino",
             "Trino reads what was written",
             ((*PYTEST, TESTS, "-m", f"trino{skipped}"),),

@@ -21,7 +21,7 @@ from carbon_pipelines.serving.datahub.settings import (
 )
 
 if TYPE_CHECKING:
-    from carbon_pipelines.serving.datahub.proposal import Proposal
+    from carbon_pipelines.serving.datahub.scope import Wanted
 
 SCOPES = click.argument("scopes", metavar="[SCOPES]...", nargs=-1)
 
@@ -45,7 +45,7 @@ def plan(scopes: tuple[str, ...]) -> None:
     server = DataHubServer(settings)
     server.check()
     for scope in scopes or _all_scopes():
-        found = load_plan(server, scope, _wanted(scope, settings.env))
+        found = load_plan(server, scope, _wanted(scope, settings.env).proposals)
         click.echo(f"{settings.label}, {scope}:")
         for sentence in found.sentences():
             click.echo(f"  {sentence}")
@@ -66,8 +66,9 @@ def emit(scopes: tuple[str, ...], *, remove: bool) -> None:
     settings = _settings()
     for scope in scopes or _all_scopes():
         wanted = _wanted(scope, settings.env)
-        told = tell(DataHubServer(settings), scope, wanted, remove=remove)
+        told = tell(DataHubServer(settings), scope, wanted.proposals, remove=remove)
         click.echo(told.sentence())
+        wanted.require_whole()
 
 
 @datahub.command()
@@ -82,7 +83,7 @@ def draw(scopes: tuple[str, ...], *, lines: bool) -> None:
 
     chosen = scopes or _all_scopes()
     env = load_env(os.environ)
-    events = [one.to_wire() for scope in chosen for one in _wanted(scope, env)]
+    events = [one.to_wire() for scope in chosen for one in _wanted(scope, env).proposals]
     graph = picture.read_graph(events)
     if lines:
         click.echo("\n".join(picture.told_lines(graph)))
@@ -104,7 +105,7 @@ def _all_scopes() -> tuple[str, ...]:
     return (*databases, MARTS) if project_directory(os.environ) else databases
 
 
-def _wanted(scope: str, env: str) -> "tuple[Proposal, ...]":
+def _wanted(scope: str, env: str) -> "Wanted":
     from carbon_pipelines.serving.datahub.scope import load_wanted
 
     directory = project_directory(os.environ)

@@ -119,9 +119,9 @@ class MartLineageError(MartError):
     def __init__(self, mart: str, reason: str) -> None:
         self.mart, self.reason = mart, reason
         super().__init__(
-            f"{mart}: what its columns are made of cannot be told: {reason.rstrip('.')}. Nothing "
-            "was told to DataHub. The model is built all the same; write it so that every column "
-            "names its table."
+            f"{mart}: what its columns are made of cannot be told: {reason.rstrip('.')}. What "
+            "DataHub was told of that before stays; everything else it was told. If the mart is "
+            "built all the same, write the model so that every column names its table."
         )
 
 

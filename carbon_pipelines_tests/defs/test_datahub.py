@@ -16,7 +16,9 @@ from carbon_pipelines.defs.serving.datahub import (
     datahub_asset,
     marts_spec,
 )
+from carbon_pipelines.errors import MartLineageError
 from carbon_pipelines.serving.datahub import scope as scopes
+from carbon_pipelines.serving.datahub.scope import Wanted
 from carbon_pipelines_tests.cli.nowhere import NOWHERE
 from carbon_pipelines_tests.serving.datahub.sink import TOKEN, Sink, running_sink
 from carbon_pipelines_tests.serving.datahub.test_describe import CREDIT, credit, only
@@ -32,7 +34,7 @@ def sink(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sink]:
     with running_sink() as running:
         for name, value in {**NOWHERE, **NAMED, "CARBON_DATAHUB_URL": running.url}.items():
             monkeypatch.setenv(name, value)
-        monkeypatch.setattr(scopes, "load_wanted", lambda *args, **more: only(credit()))
+        monkeypatch.setattr(scopes, "load_wanted", lambda *args, **more: Wanted(only(credit())))
         yield running
 
 
@@ -67,8 +69,8 @@ def test_what_is_declared_no_more_is_hidden_only_by_a_run_that_is_told_so(
     sink: Sink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run()
-    fewer = [one for one in only(credit()) if one.urn != CREDIT]
-    monkeypatch.setattr(scopes, "load_wanted", lambda *args, **more: fewer)
+    fewer = tuple(one for one in only(credit()) if one.urn != CREDIT)
+    monkeypatch.setattr(scopes, "load_wanted", lambda *args, **more: Wanted(fewer))
 
     assert told(run())["carbon/left"] == [CREDIT]
     assert sink.aspects[CREDIT, "status"] == {"removed": False}
@@ -86,6 +88,19 @@ def test_without_datahub_a_run_is_no_failure_and_shows_nothing(
     assert result.success
     assert result.get_asset_materialization_events() == []
     assert sink.requests == []
+
+
+def test_a_mart_that_cannot_be_followed_fails_the_run_once_the_rest_is_told(
+    sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unclear = Wanted(only(credit()), (MartLineageError("mart_build.sold", "no column x"),))
+    monkeypatch.setattr(scopes, "load_wanted", lambda *args, **more: unclear)
+
+    result = run()
+
+    assert not result.success
+    assert told(result)["carbon/told"] > 0
+    assert sink.aspects[CREDIT, "status"] == {"removed": False}
 
 
 def test_a_wrong_token_fails_at_once_and_shows_nowhere(sink: Sink) -> None:

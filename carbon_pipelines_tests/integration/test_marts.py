@@ -1,5 +1,7 @@
 """Marts on the embedded stack: DuckDB builds them from what is certified, and nothing else."""
 
+import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,6 +16,8 @@ from carbon_pipelines.defs.keys import mart_key
 from carbon_pipelines.embedded.stack import Stack
 from carbon_pipelines.errors import MartTestsFailedError, NotCertifiedError
 from carbon_pipelines.mart.build import build_marts
+from carbon_pipelines.mart.compiled import load_compiled
+from carbon_pipelines.serving.datahub.picture import read_graph, told_lines
 from carbon_pipelines_tests.integration.mart_market import (
     BEYOND,
     MARTS,
@@ -22,6 +26,9 @@ from carbon_pipelines_tests.integration.mart_market import (
     Rows,
     open_market,
 )
+from carbon_pipelines_tests.mart.compiled_models import sample_models, write_models
+from carbon_pipelines_tests.serving.datahub.sink import running_sink
+from carbon_pipelines_tests.serving.datahub.test_picture import LINES
 
 pytestmark = pytest.mark.integration
 
@@ -78,6 +85,47 @@ def test_marts_hold_what_the_certified_state_says_and_nothing_of_main(
     assert {check.check_name for check in checks} == {t.name for m in MARTS for t in m.tests}
     warned = [check.check_name for check in checks if not check.passed]
     assert warned == ["emission_intensity_knows_the_facility"]
+
+
+def test_datahub_is_told_the_lineage_that_was_reviewed_and_nothing_twice(
+    market: Market,
+    materialized: dg.ExecuteInProcessResult,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """From a real PostgreSQL, lake and dbt; ``facility.sector`` is called ``branch`` by now."""
+    monkeypatch.setenv("CARBON_HOME", str(market.stack.home))
+    monkeypatch.setenv("CARBON_CACHE_DIR", str(tmp_path))
+
+    def told(command: str, *options: str) -> str:
+        result = CliRunner().invoke(cli, ["datahub", command, *options])
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    with running_sink() as sink:
+        monkeypatch.setenv("CARBON_DATAHUB_URL", sink.url)
+        planned = told("plan")
+        before = len(sink.proposals)
+        first, second = told("emit"), told("emit")
+        lines = told_lines(read_graph(sink.proposals))
+
+    assert "market:" in planned
+    assert "tell 4 x dataProcessInstanceProperties of dataProcessInstance" in planned
+    assert (before, "0 aspects and 0 events told" in first) == (0, False)
+    assert second.count("0 aspects and 0 events told") == 2
+    assert {_before_renaming(line) for line in lines} == {
+        line
+        for line in LINES.read_text(encoding="utf-8").splitlines()
+        if not re.search(r"trino|doris|-> iceberg market\.(audit_log|credit_state_change)", line)
+    }
+    assert set(told("draw", "--lines").splitlines()) == set(lines)
+    if os.environ.get("CARBON_UPDATE_SNAPSHOT") == "1":
+        write_models(load_compiled(PROJECT, tmp_path))
+    assert sample_models() == load_compiled(PROJECT, tmp_path)
+
+
+def _before_renaming(line: str) -> str:
+    return re.sub(r"(facility (?:after\.|before\.)?)branch\b", r"\1sector", line)
 
 
 def test_what_fails_a_test_is_not_published_and_what_is_the_same_is_no_commit(

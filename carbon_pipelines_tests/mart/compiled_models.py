@@ -1,7 +1,7 @@
 """What dbt makes of the sample's models, as a file: starting dbt takes seconds.
 
 What belongs here: reading it. A change below ``dbt/`` makes it stale, which every test that reads
-it says; ``CARBON_UPDATE_SNAPSHOT=1 pytest carbon_pipelines_tests/integration/test_datahub.py``
+it says; ``CARBON_UPDATE_SNAPSHOT=1 pytest carbon_pipelines_tests/integration/test_marts.py``
 writes it anew.
 """
 

@@ -80,9 +80,10 @@ def datahub_asset(
             from carbon_pipelines.serving.datahub.server import DataHubServer
 
             wanted = load_wanted(scope, catalog, marts, endpoints.resolve(), env=settings.env)
-            told = emit(DataHubServer(settings), scope, wanted, remove=config.remove)
+            told = emit(DataHubServer(settings), scope, wanted.proposals, remove=config.remove)
             context.log.info("%s", told.sentence())
             yield dg.MaterializeResult(metadata=told_metadata(told))
+            wanted.require_whole()
 
     return tell
 

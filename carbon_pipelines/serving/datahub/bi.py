@@ -91,8 +91,9 @@ def _dataset(names: Names, shown: Shown, dataset: SupersetDataset, mart: MartFac
     origin = _origin(names, shown, dataset)
     assert origin is not None
     classes = mart.mart.column_classes
+    columns = dataset.columns or _columns_of(mart)
     metrics = {
-        metric: tuple(dict.fromkeys(one for one in _WORD.findall(sql) if one in dataset.columns))
+        metric: tuple(dict.fromkeys(one for one in _WORD.findall(sql) if one in columns))
         for metric, sql in dataset.metrics.items()
     }
     return Dataset(
@@ -109,7 +110,7 @@ def _dataset(names: Names, shown: Shown, dataset: SupersetDataset, mart: MartFac
                     description=mart.mart.columns.get(name),
                     classification=classes.get(name),
                 )
-                for name, kind in dataset.columns.items()
+                for name, kind in columns.items()
             ),
             *(
                 Column(path=metric, type="", description=dataset.metrics[metric], kind="NumberType")
@@ -119,7 +120,7 @@ def _dataset(names: Names, shown: Shown, dataset: SupersetDataset, mart: MartFac
         properties={"carbon.stage": "serving", "carbon.mart": mart.mart.name},
         copies=True,
         made_of=(
-            *(ColumnSource(name, (field_urn(origin, name),)) for name in dataset.columns),
+            *(ColumnSource(name, (field_urn(origin, name),)) for name in columns),
             *(
                 ColumnSource(metric, tuple(field_urn(origin, name) for name in named))
                 if named
@@ -130,17 +131,22 @@ def _dataset(names: Names, shown: Shown, dataset: SupersetDataset, mart: MartFac
     )
 
 
+def _columns_of(mart: MartFacts) -> Mapping[str, str]:
+    """Columns of a mart with their types, as far as it is there."""
+    return {column.name: column.type for column in (mart.lake.columns if mart.lake else ())}
+
+
 def _chart(
     names: Names, number: int, chart: SupersetChart, dataset: SupersetDataset, mart: MartFacts
 ) -> Iterator[Proposal]:
     urn, shows = chart_urn(number), dataset_urn(names, dataset)
-    known = {*dataset.columns, *dataset.metrics}
+    known = {*(dataset.columns or _columns_of(mart)), *dataset.metrics}
     info = {
         "customProperties": {"carbon.mart": mart.mart.name},
         "title": chart.title,
         "description": chart.description,
         "lastModified": {"created": NOBODY, "lastModified": NOBODY},
-        "inputs": [shows],
+        "inputs": [{"string": shows}],
         "type": _KINDS.get(chart.kind),
     }
     fields = [{"schemaFieldUrn": field_urn(shows, one)} for one in chart.shows if one in known]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from carbon_pipelines.catalog.database import DatabaseSpec
 from carbon_pipelines.catalog.owners import OwnersSpec
 from carbon_pipelines.catalog.table import TableSpec
+from carbon_pipelines.errors import MartLineageError
 from carbon_pipelines.mart.lineage import ColumnLineage
 from carbon_pipelines.mart.project import Mart
 from carbon_pipelines.serving.datahub.superset import SupersetExport
@@ -53,11 +54,17 @@ class LakeSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class LakeFacts:
-    """An Iceberg table as the catalog has it; snapshots oldest first."""
+    """An Iceberg table as the catalog has it; snapshots oldest first.
+
+    Attributes:
+        certified: Columns as the certified snapshot calls them, to what they are called now; None
+            if nothing of the table is certified.
+    """
 
     columns: tuple[LakeColumn, ...]
     partitioned_by: frozenset[str] = frozenset()
     snapshots: tuple[LakeSnapshot, ...] = ()
+    certified: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,20 +111,31 @@ class TableFacts:
 
 @dataclass(frozen=True, slots=True)
 class DatabaseFacts:
-    """A declared database. ``source_name`` is what PostgreSQL calls it."""
+    """A declared database.
+
+    Attributes:
+        source_name: What PostgreSQL calls it.
+        trino_catalog: Where Trino has views of it; None where that is not configured.
+    """
 
     database: DatabaseSpec
     source_name: str
     tables: tuple[TableFacts, ...]
+    trino_catalog: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class MartFacts:
-    """A mart, what each of its columns is made of, and its table in the lake."""
+    """A mart, what each of its columns is made of, and its table in the lake.
+
+    Attributes:
+        error: Why nobody can tell what its columns are made of; what was told of that stays.
+    """
 
     mart: Mart
     columns: Mapping[str, ColumnLineage]
     lake: LakeFacts | None
+    error: MartLineageError | None = None
 
 
 @dataclass(frozen=True, slots=True)

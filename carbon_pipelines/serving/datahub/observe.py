@@ -18,12 +18,13 @@ from carbon_pipelines.catalog.database import DatabaseSpec
 from carbon_pipelines.catalog.quality import DIMENSIONS
 from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.embedded.endpoints import Endpoints
-from carbon_pipelines.errors import SettingMissingError, TableMissingError
+from carbon_pipelines.errors import MartLineageError, SettingMissingError, TableMissingError
+from carbon_pipelines.lake.certificate import CERTIFIED
 from carbon_pipelines.lake.connection import load_table, open_catalog
 from carbon_pipelines.lake.evolution import SOURCE_COLUMNS, load_source_columns
 from carbon_pipelines.lake.state import CREATED
 from carbon_pipelines.mart.compiled import load_compiled
-from carbon_pipelines.mart.lineage import mart_lineage
+from carbon_pipelines.mart.lineage import ColumnLineage, mart_lineage
 from carbon_pipelines.mart.project import NAMESPACE, Mart
 from carbon_pipelines.quality.kept_scores import load_kept_scores
 from carbon_pipelines.quality.scoring import expectations_version
@@ -39,7 +40,7 @@ from carbon_pipelines.serving.datahub.facts import (
     TableFacts,
     Violation,
 )
-from carbon_pipelines.serving.datahub.superset import load_export
+from carbon_pipelines.serving.datahub.superset import load_declared
 from carbon_pipelines.serving.doris_settings import load_doris_settings
 from carbon_pipelines.source.connection import SourceConnection, connect
 from carbon_pipelines.source.relation import SourceRelation, load_relation
@@ -72,6 +73,7 @@ def observe_database(database: DatabaseSpec, endpoints: Endpoints) -> DatabaseFa
     return DatabaseFacts(
         database=database,
         source_name=name,
+        trino_catalog=trino_catalog(endpoints),
         tables=tuple(
             TableFacts(
                 table=table,
@@ -98,7 +100,7 @@ def observe_marts(
     """The marts as they are now, and where they can be seen.
 
     Raises:
-        MartCompileError, MartLineageError: Nobody can tell what their columns are made of.
+        MartCompileError: Nobody can tell what their columns are made of.
         LakeUnavailableError: The lake does not answer (retryable).
         DataHubExportError: Superset's files cannot be understood.
     """
@@ -108,37 +110,86 @@ def observe_marts(
         tables = {source: lake_facts(catalog, source) for source in sources}
         built = {mart.name: lake_facts(catalog, (NAMESPACE, mart.name)) for mart in marts}
     read = {
-        source: [column.name for column in lake.columns]
+        source: lake.certified
         for source, lake in tables.items()
-        if lake is not None
+        if lake is not None and lake.certified is not None
     }
-    # A model of a table that is not in the lake yet cannot be followed.
+    # A model of a table that was never certified was never built, and cannot be followed.
     known = [mart for mart in marts if all(source in read for source in mart.sources)]
     return MartsFacts(
         marts=tuple(
-            MartFacts(
-                mart=mart,
-                columns=mart_lineage(f"{BUILDS}.{mart.name}", models, read),
-                lake=_newest_builds(built[mart.name]),
-            )
-            for mart in known
+            mart_facts(mart, models, read, _newest_builds(built[mart.name])) for mart in known
         ),
         shown=observe_shown(endpoints, environ),
     )
 
 
+def mart_facts(
+    mart: Mart,
+    models: Mapping[str, str],
+    read: Mapping[tuple[str, str], Mapping[str, str]],
+    lake: LakeFacts | None,
+) -> MartFacts:
+    """A mart, its columns followed through its SQL as far as that can be done.
+
+    Args:
+        mart: Which one.
+        models: SQL of each model by its relation.
+        read: Columns of the tables that it reads, to what they are called now.
+        lake: Its table.
+    """
+    names = {source: list(columns) for source, columns in read.items()}
+    try:
+        made = mart_lineage(f"{BUILDS}.{mart.name}", models, names)
+    except MartLineageError as error:
+        # The others are told all the same; whoever runs this hears of it.
+        return MartFacts(mart, {}, lake, error)
+    return MartFacts(mart, {name: _as_called_now(one, read) for name, one in made.items()}, lake)
+
+
+def _certified_columns(table: Table) -> dict[str, str] | None:
+    """Columns as the certified snapshot calls them, to what they are called now.
+
+    One that is gone by now keeps its name. None for a table that was never certified.
+    """
+    ref = table.metadata.refs.get(CERTIFIED)
+    snapshot = table.metadata.snapshot_by_id(ref.snapshot_id) if ref is not None else None
+    if snapshot is None:
+        return None
+    schemas = {schema.schema_id: schema for schema in table.metadata.schemas}
+    now = table.schema()
+    schema = schemas.get(snapshot.schema_id or 0, now)
+    return {
+        field.name: now.find_column_name(field.field_id) or field.name for field in schema.fields
+    }
+
+
+def _as_called_now(
+    made: ColumnLineage, names: Mapping[tuple[str, str], Mapping[str, str]]
+) -> ColumnLineage:
+    columns = {
+        (database, table, names[database, table].get(column, column))
+        for database, table, column in made.columns
+    }
+    return ColumnLineage(tuple(sorted(columns)), made.rows_of)
+
+
 def observe_shown(endpoints: Endpoints, environ: Mapping[str, str]) -> Shown:
     """Where marts can be seen, as it is configured."""
     doris = load_doris_settings(environ)
-    try:
-        trino = endpoints.trino.catalog
-    except SettingMissingError:
-        trino = None
     return Shown(
         doris_database=doris.database if doris else None,
-        trino_catalog=trino,
-        superset=load_export(),
+        trino_catalog=trino_catalog(endpoints),
+        superset=load_declared(environ),
     )
+
+
+def trino_catalog(endpoints: Endpoints) -> str | None:
+    """The catalog of Trino that has the lake; None if nobody says where Trino is."""
+    try:
+        return endpoints.trino.catalog
+    except SettingMissingError:
+        return None
 
 
 def lake_facts(catalog: Catalog, identifier: tuple[str, str]) -> LakeFacts | None:
@@ -154,6 +205,7 @@ def lake_facts(catalog: Catalog, identifier: tuple[str, str]) -> LakeFacts | Non
         columns=tuple(_columns(table)),
         partitioned_by=frozenset(name for name in partitioned if name),
         snapshots=tuple(_snapshots(table)),
+        certified=_certified_columns(table),
     )
 
 

@@ -18,13 +18,20 @@ from carbon_pipelines.errors import DataHubExportError
 
 EXPORT = Path(__file__).resolve().parents[3] / "deploy" / "superset"
 """Of a checkout; a wheel has none."""
+URL_VARIABLE = "CARBON_SUPERSET_URL"
+DIRECTORY_VARIABLE = "CARBON_SUPERSET_DIR"
+DATABASE = "Lake (Trino)"
+"""What the database of datasets is called whose export leaves it out: that over the lake."""
 _FIELDS = ("metrics", "metric", "groupby", "columns", "all_columns", "x_axis", "series", "entity")
 """Of a chart's parameters: what may name columns and metrics."""
 
 
 @dataclass(frozen=True, slots=True)
 class SupersetDataset:
-    """A table as Superset knows it; ``metrics`` have the SQL that makes them."""
+    """A table as Superset knows it; ``metrics`` have the SQL that makes them.
+
+    ``columns`` are empty where Superset is to read them from the table itself.
+    """
 
     uuid: str
     database: str
@@ -67,6 +74,18 @@ class SupersetExport:
     numbers: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
+def load_declared(environ: Mapping[str, str]) -> SupersetExport | None:
+    """What is declared, where there is a Superset to show it; else None.
+
+    Raises:
+        DataHubExportError: A file is not what an export has.
+    """
+    if not environ.get(URL_VARIABLE):
+        return None
+    named = environ.get(DIRECTORY_VARIABLE)
+    return load_export(Path(named) if named else EXPORT)
+
+
 def load_export(
     directory: Path = EXPORT, numbers: Mapping[str, int] | None = None
 ) -> SupersetExport | None:
@@ -98,10 +117,7 @@ def _databases(directory: Path) -> Iterator[tuple[str, str]]:
 
 def _datasets(directory: Path, databases: Mapping[str, str]) -> Iterator[SupersetDataset]:
     for file, document in _documents(directory, "datasets"):
-        database = databases.get(_text(file, document, "database_uuid"))
-        if database is None:
-            reason = "its database_uuid is of no database beside it"
-            raise DataHubExportError(file, reason)
+        database = databases.get(_text(file, document, "database_uuid"), DATABASE)
         yield SupersetDataset(
             uuid=_text(file, document, "uuid"),
             database=database,

@@ -1,10 +1,11 @@
-"""A declared table in PostgreSQL, Kafka and the lake, and how its columns get from one to the next.
+"""A declared table in PostgreSQL, Kafka, the lake and Trino, and how columns get through them.
 
-What belongs here: these three datasets of a table. What does not: what is expected of its rows
+What belongs here: these datasets of a table. What does not: what is expected of its rows
 (``assertions.py``) and its merges (``runs.py``).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from carbon_pipelines.catalog.rules import HISTORY_COLUMNS
 from carbon_pipelines.catalog.table import TableSpec
@@ -17,6 +18,8 @@ from carbon_pipelines.serving.datahub.urns import Names, field_urn
 from carbon_pipelines.source.relation import SourceColumn
 from carbon_pipelines.stream.topics import topic_of
 
+VIEWS = "certified_"
+"""Before a database's name: the schema of Trino that has views of what is certified of it."""
 _JSON: dict[str, object] = {
     "com.linkedin.schema.KafkaSchema": {
         "documentSchema": "",
@@ -47,10 +50,12 @@ def lake_urn(names: Names, database: str, table: str) -> str:
 
 
 def table_datasets(names: Names, facts: DatabaseFacts, of: TableFacts) -> Iterator[Dataset]:
-    """The three; columns are told as far as their system was seen to have them."""
+    """All of them; columns are told as far as their system was seen to have them."""
     yield _source(names, facts, of)
     yield _topic(names, facts, of)
     yield _lake(names, of)
+    if facts.trino_catalog is not None and of.lake is not None and of.lake.certified is not None:
+        yield _view(names, facts.trino_catalog, of, of.lake.certified)
 
 
 def _source(names: Names, facts: DatabaseFacts, of: TableFacts) -> Dataset:
@@ -149,6 +154,31 @@ def _lake(names: Names, of: TableFacts) -> Dataset:
         },
         copies=not table.is_history,
         made_of=tuple(_from_topic(topic, columns, source_names)),
+    )
+
+
+def _view(names: Names, catalog: str, of: TableFacts, certified: Mapping[str, str]) -> Dataset:
+    """What is certified of the table, as people query it in Trino."""
+    table, lake = of.table, lake_urn(names, of.table.database, of.table.name)
+    columns = {column.path: column for column in _lake(names, of).columns}
+    return Dataset(
+        urn=names.dataset("trino", catalog, f"{VIEWS}{table.database}", table.name),
+        kind="View",
+        description=f"{table.description} Certified snapshots alone.",
+        owner=table.owner,
+        domain=table.database,
+        columns=tuple(
+            replace(columns[now], path=name, is_partition=False)
+            for name, now in certified.items()
+            if now in columns
+        ),
+        properties={"carbon.stage": "serving", "carbon.table": table.label},
+        copies=True,
+        made_of=tuple(
+            ColumnSource(name, (field_urn(lake, now),))
+            for name, now in certified.items()
+            if now in columns
+        ),
     )
 
 

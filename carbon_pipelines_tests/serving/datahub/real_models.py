@@ -7,7 +7,6 @@ each; and, if an address is given, what that client sends for the same. What doe
 
 import json
 import sys
-import time
 import warnings
 
 warnings.simplefilter("error")
@@ -16,11 +15,9 @@ with warnings.catch_warnings():
     from datahub.emitter.mcp import MetadataChangeProposalWrapper
     from datahub.emitter.rest_emitter import DatahubRestEmitter
     from datahub.emitter.serialization_helper import pre_json_transform
-    from datahub.metadata.schema_classes import (
-        KEY_ASPECTS,
-        MetadataChangeProposalClass,
-        SystemMetadataClass,
-    )
+    from datahub.ingestion.graph.client import DataHubGraph
+    from datahub.ingestion.graph.config import DatahubClientConfig
+    from datahub.metadata.schema_classes import KEY_ASPECTS, MetadataChangeProposalClass
     from datahub.utilities.urns.urn import Urn, guess_entity_type
 
 
@@ -79,11 +76,24 @@ def main(address=None):
         proposals.append(wrapper)
     if address is not None:
         emitter = DatahubRestEmitter(address, token="a-token", retry_max_times=0)
-        for one in proposals:
-            one.systemMetadata = SystemMetadataClass(lastObserved=int(time.time() * 1000))
         emitter.emit_mcps(proposals)
-        emitter.test_connection()
+        graph = DataHubGraph(DatahubClientConfig(server=address, token="a-token"))
+        kinds = {(one.entityType, one.aspectName): at for at, one in enumerate(proposals)}
+        for at in kinds.values():  # the last of each
+            if not read_back(graph, proposals[at]):
+                found[at].append("it is not read back")
+        graph.test_connection()  # whether what answers is a metadata service
     json.dump(found, sys.stdout)
+
+
+def read_back(graph, one):
+    """Whether DataHub's client finds an aspect where it was told."""
+    kind = type(one.aspect)
+    if one.aspect.ASPECT_TYPE == "timeseries":
+        values = graph.get_timeseries_values(one.entityUrn, kind, {}, limit=100)
+        return one.aspect in values
+    found = graph.get_entities(one.entityType, [one.entityUrn], [one.aspectName])
+    return found[one.entityUrn][one.aspectName][0] == one.aspect
 
 
 if __name__ == "__main__":

@@ -130,6 +130,22 @@ def test_a_column_that_the_lake_still_calls_otherwise_comes_from_the_same_column
     ] == [column("kafka", topic, "after.owner_id")]
 
 
+def test_a_view_of_trino_has_the_certified_columns_of_what_the_lake_calls_otherwise_now() -> None:
+    facts = credit()
+    assert facts.lake is not None
+    lake = replace(facts.lake, certified={"credit_id": "credit_id", "owner": "holder_id"})
+    told = only(replace(facts, lake=lake))
+
+    view = "lake.certified_market.credit"
+    made = aspect(told, dataset("trino", view), "upstreamLineage")["fineGrainedLineages"]
+    assert [(one["upstreams"], one["downstreams"]) for one in made] == [
+        ([column("iceberg", "market.credit", now)], [column("trino", view, name)])
+        for name, now in (("credit_id", "credit_id"), ("owner", "holder_id"))
+    ]
+    never = only(replace(facts, lake=replace(lake, certified=None)))
+    assert not [one for one in never if "trino" in one.urn]
+
+
 def test_a_column_that_never_leaves_the_source_is_in_no_topic() -> None:
     facts = credit()
     hidden = facts.table.columns["holder_id"].model_copy(update={"protect": "drop"})

@@ -81,10 +81,11 @@ def test_one_line_more_or_less_is_another_picture() -> None:
         value["fineGrainedLineages"].pop()
         return {**event, "aspect": {**event["aspect"], "value": json.dumps(value)}}
 
-    for at, event in enumerate(events):
-        if event["aspectName"] == "upstreamLineage":
-            changed = [*events[:at], without_one_line(event), *events[at + 1 :]]
-            assert draw(read_graph(changed), title=TITLE) != drawn
+    told = [at for at, event in enumerate(events) if event["aspectName"] == "upstreamLineage"]
+    assert len(told) > 30
+    for at in told[::6]:
+        changed = [*events[:at], without_one_line(events[at]), *events[at + 1 :]]
+        assert draw(read_graph(changed), title=TITLE) != drawn
 
 
 def test_a_chart_is_drawn_with_the_columns_it_shows(tmp_path: Path) -> None:

@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from carbon_pipelines.errors import DataHubExportError
-from carbon_pipelines.serving.datahub.superset import EXPORT, load_export
+from carbon_pipelines.serving.datahub.superset import EXPORT, load_declared, load_export
 from carbon_pipelines_tests.serving.datahub.export import NUMBERS, write_export
 from carbon_pipelines_tests.serving.datahub.world import told_of_marts
 
@@ -53,7 +54,7 @@ def test_a_chart_shows_columns_and_a_dashboard_charts_by_the_numbers_superset_ga
     found = told(tmp_path, NUMBERS)
 
     chart, board = "urn:li:chart:(superset,11)", "urn:li:dashboard:(superset,5)"
-    assert found[chart, "chartInfo"]["inputs"] == [SHOWN]
+    assert found[chart, "chartInfo"]["inputs"] == [{"string": SHOWN}]
     assert found[chart, "chartInfo"]["type"] == "LINE"
     assert [one["schemaFieldUrn"] for one in found[chart, "inputFields"]["fields"]] == [
         f"urn:li:schemaField:({SHOWN},{name})" for name in ("last_price", "close_price", "day")
@@ -65,6 +66,33 @@ def test_a_chart_shows_columns_and_a_dashboard_charts_by_the_numbers_superset_ga
 def test_what_has_no_number_yet_and_what_shows_no_mart_is_left_out(tmp_path: Path) -> None:
     assert {urn for urn, _ in told(tmp_path, {})} == {SHOWN}
     assert not any("somebody" in urn or ",12)" in urn for urn, _ in told(tmp_path, NUMBERS))
+
+
+def test_an_export_without_its_database_and_columns_is_of_the_lake_as_it_is(
+    tmp_path: Path,
+) -> None:
+    write_export(tmp_path)
+    (tmp_path / "databases" / "Trino.yaml").unlink()
+    file = tmp_path / "datasets" / "Trino" / "price_curve.yaml"
+    document = yaml.safe_load(file.read_text(encoding="utf-8"))
+    file.write_text(yaml.safe_dump({**document, "columns": []}), encoding="utf-8")
+    found = [one for one in told_of_marts(load_export(tmp_path)) if "superset" in one.urn]
+
+    shown = "urn:li:dataset:(urn:li:dataPlatform:superset,Lake %28Trino%29.mart.price_curve,PROD)"
+    [schema] = [one.value for one in found if one.aspect == "schemaMetadata"]
+    assert {one.urn for one in found} == {shown}
+    assert [one["fieldPath"] for one in schema["fields"]][:3] == ["market", "instrument", "hub"]
+    assert len(schema["fields"]) == 16
+
+
+def test_only_a_superset_that_is_configured_shows_anything(tmp_path: Path) -> None:
+    write_export(tmp_path)
+    there = {"CARBON_SUPERSET_DIR": str(tmp_path)}
+
+    assert load_declared(there) is None
+    assert load_declared({**there, "CARBON_SUPERSET_URL": "http://superset"}) == load_export(
+        tmp_path
+    )
 
 
 def test_without_files_nothing_is_told_of_superset(tmp_path: Path) -> None:
@@ -79,7 +107,7 @@ def test_without_files_nothing_is_told_of_superset(tmp_path: Path) -> None:
         ("charts/Prices_1.yaml", "slice_name: [", "while parsing"),
         ("charts/Prices_1.yaml", "- a", "it holds no fields"),
         ("charts/Prices_1.yaml", "slice_name: a", 'it has no "uuid"'),
-        ("datasets/Trino/price_curve.yaml", "database_uuid: x", "of no database beside it"),
+        ("datasets/Trino/price_curve.yaml", "database_uuid: x", 'it has no "uuid"'),
     ],
 )
 def test_a_file_that_is_no_export_is_named(

@@ -4,7 +4,7 @@ What belongs here: its source tables read from the demo's own DDL, its lake on l
 marts as empty tables of the right columns, and scores. What does not: assertions.
 
 That the shapes are those of a real PostgreSQL and a real lake is shown by
-``integration/test_datahub.py``, which draws the same picture from these.
+``integration/test_marts.py``, which draws the same picture from these.
 """
 
 import re
@@ -86,11 +86,12 @@ def market() -> DatabaseFacts:
     return DatabaseFacts(
         database=MARKET,
         source_name="market",
+        trino_catalog="lake",
         tables=tuple(
             TableFacts(
                 table=table,
                 relation=source_relation(table),
-                lake=_merged_once(lake_facts(catalog, table.identifier)),
+                lake=_merged_once(table, lake_facts(catalog, table.identifier)),
                 scores=(score(table),) if table.expectations else (),
             )
             for table in MARKET.tables
@@ -98,9 +99,11 @@ def market() -> DatabaseFacts:
     )
 
 
-def _merged_once(facts: LakeFacts | None) -> LakeFacts:
+def _merged_once(table: TableSpec, facts: LakeFacts | None) -> LakeFacts:
+    """One merge, and a table that is scored is certified."""
     assert facts is not None
-    return replace(facts, snapshots=(MERGE,))
+    certified = {one.name: one.name for one in facts.columns} if table.expectations else None
+    return replace(facts, snapshots=(MERGE,), certified=certified)
 
 
 @cache
