@@ -21,7 +21,7 @@ from carbon_pipelines.serving.datahub import scope as scopes
 from carbon_pipelines.serving.datahub.scope import Wanted
 from carbon_pipelines_tests.cli.nowhere import NOWHERE
 from carbon_pipelines_tests.serving.datahub.sink import TOKEN, Sink, running_sink
-from carbon_pipelines_tests.serving.datahub.test_describe import CREDIT, credit, only
+from carbon_pipelines_tests.serving.datahub.telling import CREDIT, credit, only
 from carbon_pipelines_tests.serving.datahub.world import MARKET, MARTS
 
 NAMED = {"CARBON_DATAHUB_URL": "http://127.0.0.1:9", "CARBON_DATAHUB_TOKEN": TOKEN}

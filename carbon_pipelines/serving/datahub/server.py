@@ -166,6 +166,7 @@ class DataHubServer:
                 headers=headers,
                 timeout=TIMEOUTS_SECONDS,
                 allow_redirects=False,
+                verify=self.settings.authorities or True,
             )
 
     def _judge(self, answer: Any, path: str, *, may_refuse: bool) -> Any:

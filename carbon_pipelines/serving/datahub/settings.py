@@ -6,6 +6,7 @@ What belongs here: reading them. What does not: connecting.
                            DataHub is not configured, which is no error
     CARBON_DATAHUB_TOKEN   a personal access token; without it none is sent
     CARBON_DATAHUB_ENV     what our datasets belong to there (default PROD)
+    SSL_CERT_FILE          certificates to trust instead of the usual ones
 """
 
 import re
@@ -35,6 +36,7 @@ class DataHubSettings:
     url: str
     token: str = field(default="", repr=False)
     env: str = "PROD"
+    authorities: str | None = None
 
     @property
     def label(self) -> str:
@@ -56,7 +58,7 @@ def load_datahub_settings(environ: Mapping[str, str]) -> DataHubSettings | None:
     _check_url(url)
     if token and not _TOKEN.fullmatch(token):
         raise SettingUnknownError(TOKEN_VARIABLE, "something else", ("a token of one line",))
-    return DataHubSettings(url, token, load_env(environ))
+    return DataHubSettings(url, token, load_env(environ), environ.get("SSL_CERT_FILE") or None)
 
 
 def load_env(environ: Mapping[str, str]) -> str:

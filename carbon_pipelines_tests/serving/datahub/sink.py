@@ -6,11 +6,13 @@ assertions. It is no DataHub; that its answers are what DataHub's own client und
 """
 
 import json
+import ssl
 import threading
 from collections import deque
 from collections.abc import Generator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -117,8 +119,8 @@ class Sink:
 
 
 @contextmanager
-def running_sink() -> Generator[Sink]:
-    """A sink on 127.0.0.1."""
+def running_sink(certificate: tuple[Path, Path] | None = None) -> Generator[Sink]:
+    """A sink on 127.0.0.1; with a certificate and its key, on https://localhost."""
     sink = Sink()
 
     class Handler(BaseHTTPRequestHandler):
@@ -153,6 +155,11 @@ def running_sink() -> Generator[Sink]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     sink.url = f"http://127.0.0.1:{server.server_port}"
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        sink.url = f"https://localhost:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:

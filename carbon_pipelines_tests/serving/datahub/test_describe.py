@@ -1,46 +1,30 @@
 """What is told of the sample market, aspect by aspect."""
 
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from carbon_pipelines.catalog.owners import OwnersSpec
 from carbon_pipelines.serving.datahub.describe import describe_database, describe_marts
-from carbon_pipelines.serving.datahub.facts import LakeColumn, Setting, TableFacts
-from carbon_pipelines.serving.datahub.proposal import Proposal
+from carbon_pipelines.serving.datahub.facts import LakeColumn, Setting
 from carbon_pipelines.serving.datahub.urns import Names
+from carbon_pipelines_tests.serving.datahub.telling import (
+    CREDIT,
+    aspect,
+    column,
+    credit,
+    dataset,
+    events,
+    only,
+)
 from carbon_pipelines_tests.serving.datahub.world import (
     MARKET,
-    SCORED,
     SETTING,
     market,
     marts,
-    score,
     told_of_market,
     told_of_marts,
 )
-
-
-def dataset(platform: str, name: str) -> str:
-    return f"urn:li:dataset:(urn:li:dataPlatform:{platform},{name},PROD)"
-
-
-def column(platform: str, name: str, path: str) -> str:
-    return f"urn:li:schemaField:({dataset(platform, name)},{path})"
-
-
-def aspect(told: Sequence[Proposal], urn: str, name: str) -> Any:
-    [found] = [one.value for one in told if (one.urn, one.aspect) == (urn, name)]
-    return found
-
-
-def events(told: Sequence[Proposal], name: str) -> list[Any]:
-    return [one.value for one in told if one.aspect == name]
-
-
-CREDIT = dataset("iceberg", "market.credit")
 
 
 def test_the_same_facts_are_told_in_the_same_bytes() -> None:
@@ -103,15 +87,6 @@ def test_a_lake_table_has_its_partitions_and_its_columns_come_from_the_topics_ro
         for reading_name in ["market.emission_reading"]
         for name in ("meter_id", "read_at", "co2_tonnes", "ch4_kg", "energy_mwh", "quality")
     ]
-
-
-def only(table: TableFacts) -> tuple[Proposal, ...]:
-    return describe_database(SETTING, replace(market(), tables=(table,)))
-
-
-def credit(**changes: Any) -> TableFacts:
-    [found] = [one for one in market().tables if one.table.name == "credit"]
-    return replace(found, **changes)
 
 
 def test_a_column_that_the_lake_still_calls_otherwise_comes_from_the_same_column() -> None:
@@ -245,85 +220,6 @@ def test_a_build_of_a_mart_says_which_certified_snapshots_it_was_made_of() -> No
         aspect(told, run, "dataProcessInstanceRunEvent")["timestampMillis"]
         == made["created"]["time"]
     )
-
-
-def test_a_score_is_told_in_whole_by_dimension_and_by_expectation() -> None:
-    told = only(credit())
-    infos = {one.urn: one.value["description"] for one in told if one.aspect == "assertionInfo"}
-    results = {
-        infos[one.urn]: one.value["result"] for one in told if one.aspect == "assertionRunEvent"
-    }
-
-    failed = credit().table.expectations[-1].label
-    assert results == {
-        "not_null(tonnes)": {"type": "SUCCESS", "rowCount": 1000},
-        "unique(credit_id)": {"type": "SUCCESS", "rowCount": 1000},
-        "references(facility_id)": {"type": "SUCCESS", "rowCount": 1000},
-        "between(tonnes)": {"type": "SUCCESS", "rowCount": 1000},
-        "between(vintage)": {"type": "SUCCESS", "rowCount": 1000},
-        failed: {
-            "type": "FAILURE",
-            "rowCount": 1000,
-            "unexpectedCount": 3,
-            "nativeResults": {"reason": "3 of 1,000 rows do not meet it"},
-        },
-        **{
-            f"The {name} of market/credit, 0 to 100, is at least 90.": {
-                "type": "SUCCESS",
-                "rowCount": 1000,
-                "actualAggValue": value,
-                "nativeResults": {"score": f"{value:g}", "threshold": "90"},
-            }
-            for name, value in (("completeness", 100.0), ("uniqueness", 100.0), ("validity", 92.5))
-        },
-        "The consistency of market/credit, 0 to 100, is at least 90.": {
-            "type": "ERROR",
-            "nativeResults": {"score": "unknown", "threshold": "90"},
-            "error": {"type": "INSUFFICIENT_DATA"},
-        },
-        "The score of market/credit, 0 to 100, is at least 90, and nothing critical failed.": {
-            "type": "SUCCESS",
-            "rowCount": 1000,
-            "actualAggValue": 96.25,
-            "nativeResults": {"score": "96.2", "threshold": "90"},
-        },
-    }
-    assert {one["timestampMillis"] for one in events(told, "assertionRunEvent")} == {
-        int(SCORED.timestamp() * 1000)
-    }
-
-
-def test_a_score_of_other_expectations_says_nothing_of_single_ones() -> None:
-    old = score(credit().table, expectations_version="of before")
-    told = only(credit(scores=(old,)))
-
-    infos = {one.urn: one.value["type"] for one in told if one.aspect == "assertionInfo"}
-    assert {infos[one.urn] for one in told if one.aspect == "assertionRunEvent"} == {"CUSTOM"}
-
-
-def test_the_whole_score_closes_what_is_told_of_it() -> None:
-    told = [one for one in only(credit()) if one.sharing == "event" and one.aspect != "operation"]
-
-    assert [one.closes for one in told] == [False] * (len(told) - 1) + [True]
-    assert len({one.series for one in told}) == 1
-
-
-def test_of_a_protected_column_only_the_verdict_is_told() -> None:
-    [facts] = [one for one in market().tables if one.table.name == "counterparty"]
-    told = only(facts)
-
-    [failed] = [
-        one["result"]
-        for one in events(told, "assertionRunEvent")
-        if one["result"]["type"] == "FAILURE"
-    ]
-    assert facts.table.expectations[-1].reads == (("column", "exposure"),)
-    assert failed == {
-        "type": "FAILURE",
-        "rowCount": 1000,
-        "unexpectedCount": 3,
-        "nativeResults": None,
-    }
 
 
 @pytest.mark.parametrize("operation", ["replace", "something new"])

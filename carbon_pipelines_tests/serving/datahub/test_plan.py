@@ -11,7 +11,7 @@ from carbon_pipelines.errors import DataHubUnavailableError, MetadataRefusedErro
 from carbon_pipelines.serving.datahub.emit import Told, emit, load_plan
 from carbon_pipelines.serving.datahub.proposal import Proposal
 from carbon_pipelines_tests.serving.datahub.sink import EVENTS, Sink, running_sink
-from carbon_pipelines_tests.serving.datahub.test_describe import CREDIT, credit, dataset, only
+from carbon_pipelines_tests.serving.datahub.telling import CREDIT, credit, dataset, only
 from carbon_pipelines_tests.serving.datahub.world import (
     market,
     score,

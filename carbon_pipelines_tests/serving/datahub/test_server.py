@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +23,7 @@ from carbon_pipelines.serving.datahub.server import (
 )
 from carbon_pipelines.serving.datahub.settings import DataHubSettings, load_datahub_settings
 from carbon_pipelines.serving.datahub.urns import Names, dataset_of, dataset_parts, field_urn
+from carbon_pipelines_tests.alerts.certificates import make_certificate
 from carbon_pipelines_tests.serving.datahub.sink import TOKEN, Sink, running_sink
 
 
@@ -167,6 +170,17 @@ def test_no_error_shows_the_token(sink: Sink, fault: int | str) -> None:
     assert TOKEN not in shown
 
 
+def test_a_certificate_is_checked_and_one_of_our_own_can_be_trusted(tmp_path: Path) -> None:
+    certificate = make_certificate(tmp_path)
+    with running_sink(certificate) as sink:
+        trusting = replace(sink.settings(), authorities=str(certificate[0]))
+
+        assert DataHubServer(trusting, sink.clock()).check() == "v1.7.0"
+        with pytest.raises(DataHubUnavailableError, match="SSLError"):
+            sink.server().check()
+        assert len(sink.requests) == 1
+
+
 def test_an_event_that_is_not_there_has_no_time(sink: Sink) -> None:
     urn = "urn:li:assertion:a"
     assert sink.server().last_event("assertion", urn, "assertionRunEvent") is None
@@ -184,10 +198,13 @@ def test_settings_are_read_from_the_environment() -> None:
         "CARBON_DATAHUB_URL": "https://datahub.example.org/api/gms/",
         "CARBON_DATAHUB_TOKEN": TOKEN,
         "CARBON_DATAHUB_ENV": "DEV",
+        "SSL_CERT_FILE": "/etc/ssl/ours.crt",
     }
     settings = load_datahub_settings(named)
 
-    assert settings == DataHubSettings("https://datahub.example.org/api/gms", TOKEN, "DEV")
+    assert settings == DataHubSettings(
+        "https://datahub.example.org/api/gms", TOKEN, "DEV", "/etc/ssl/ours.crt"
+    )
     assert TOKEN not in repr(settings)
     assert settings is not None
     assert settings.label == "DataHub at datahub.example.org"
