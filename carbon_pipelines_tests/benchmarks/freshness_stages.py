@@ -41,10 +41,11 @@ def main() -> None:
                 differing = differences(market.endpoints, times.table)
                 _say(
                     f"{arguments.changes} changes in {time.monotonic() - began:.0f} s, {rounds} "
-                    f"rounds of certifying and building; {differing} rows differ"
+                    f"rounds of certifying and building, {len(times.unproven)} more in vain; "
+                    f"{differing} rows differ"
                 )
                 _say(f"{'seconds':<12} {'half':>7} {'99/100':>7} {'all':>7}")
-                for line in in_words(ages):
+                for line in (*in_words(ages), *times.unproven):
                     _say(line)
         finally:
             stack.down(lambda _: None)
