@@ -378,6 +378,50 @@ def test_readers_are_set_back_and_stay_until_they_are_let_go_on(lake: Certified)
     assert "nobody set it back" in run("resume", label, "--reason", "again", code=1)
 
 
+def test_the_jobs_show_where_readers_would_be_set_and_set_them_when_told_to(
+    lake: Certified,
+) -> None:
+    definitions = build_definitions(os.environ)
+
+    def job(name: str, op: str, *tables: str, **more: object) -> dg.ExecuteInProcessResult:
+        labels = [f"{lake.name}/{table}" for table in tables or ["reading"]]
+        config = {"tables": labels, "reason": "the new ones are wrong", **more}
+        return definitions.resolve_job_def(name).execute_in_process(
+            run_config={"ops": {op: {"config": config}}}, raise_on_error=False
+        )
+
+    def shown(result: dg.ExecuteInProcessResult) -> dict[str, object]:
+        assert result.success
+        [output] = [
+            event.step_output_data
+            for event in result.all_events
+            if event.event_type_value == "STEP_OUTPUT"
+        ]
+        return {name: entry.value for name, entry in output.metadata.items()}
+
+    lake.certify()
+    first = lake.seen
+    lake.execute("UPDATE reading SET mw = 1 WHERE id = 1")
+    lake.drain()
+    lake.certify()
+    second = lake.seen
+
+    assert shown(job("rollback", "roll_back"))["carbon/rolled_back"] is False
+    assert lake.seen == second
+    assert not job("rollback", "roll_back", "reading", "plant", dry_run=False).success
+    assert lake.seen == second
+    done = shown(job("rollback", "roll_back", to=str(first), dry_run=False))
+    assert (done["carbon/rolled_back"], done["carbon/tables"]) == (True, [f"{lake.name}/reading"])
+    assert lake.seen == first
+    assert lake.certify().what == "held"
+
+    assert shown(job("resume", "let_go_on"))["carbon/resumed"] is False
+    assert lake.certify().what == "held"
+    assert shown(job("resume", "let_go_on", dry_run=False))["carbon/resumed"] is True
+    assert lake.certify().what == "moved"
+    assert not job("resume", "let_go_on", dry_run=False).success
+
+
 def test_two_who_certify_at_once_exclude_each_other_and_a_dead_one_holds_nobody_up(
     lake: Certified, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,7 @@ from carbon_pipelines.lake.recopy import recopy_table
 from carbon_pipelines.lake.replay import apply_replay, plan_replay
 from carbon_pipelines.stream.topics import topic_of
 from carbon_pipelines_tests.integration.pipeline import Pipeline
+from carbon_pipelines_tests.integration.supervised import write_catalog
 from carbon_pipelines_tests.oracle import lake_rows, oracle
 
 pytestmark = pytest.mark.integration
@@ -204,3 +205,38 @@ def test_people_see_and_replay_dead_letters_in_dagster_and_on_the_command_line(
     assert pipeline.differences("t") == 0
     done = CliRunner().invoke(cli, ["replay", table, "--reason", "mended", "--yes"])
     assert (done.exit_code, "no dead letter is pending" in done.output) == (0, True)
+
+
+def test_the_table_of_dead_letters_is_tended_by_a_job_of_its_own(
+    pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline.follow("t")
+    for number in range(5):
+        pipeline.execute(f"UPDATE t SET n = 'NaN' WHERE id = {number + 1}")
+        pipeline.follow("t")
+    before = letters(pipeline)
+    assert len(before) == 5
+    identifier = (pipeline.name, "carbon_dead_letters")
+    kept_briefly = {
+        "history.expire.max-snapshot-age-ms": "1",
+        "history.expire.min-snapshots-to-keep": "1",
+    }
+    with pipeline.catalog.load_table(identifier).transaction() as change:
+        change.set_properties(kept_briefly)
+    monkeypatch.setenv("CARBON_HOME", str(pipeline.stack.home))
+    catalog = write_catalog(pipeline, tmp_path)
+    job = build_definitions({"CARBON_CATALOG_DIR": str(catalog)}).resolve_job_def("upkeep_own")
+
+    def state() -> tuple[int, int]:
+        table = pipeline.catalog.load_table(identifier)
+        return len(table.inspect.data_files()), len(table.metadata.snapshots)
+
+    assert state()[0] == 5
+    unrun = pipeline.catalog.load_table(identifier).metadata_location
+    assert job.execute_in_process().success
+    assert pipeline.catalog.load_table(identifier).metadata_location == unrun
+    told = {"ops": {"tend_own_tables": {"config": {"dry_run": False}}}}
+    assert job.execute_in_process(run_config=told).success
+
+    assert state() == (1, 1)
+    assert letters(pipeline) == before

@@ -16,6 +16,7 @@ from carbon_pipelines.catalog.load import Catalog
 from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.defs.automation.databases import UNENDED
 from carbon_pipelines.defs.jobs.erasure import erasure_schedule
+from carbon_pipelines.defs.jobs.own_tables import own_tables_schedule
 from carbon_pipelines.defs.keys import table_key
 from carbon_pipelines.defs.maintenance.actions import (
     ACTIONS,
@@ -42,6 +43,7 @@ def upkeep(catalog: Catalog, *, running: bool) -> dg.Definitions:
         schedules=[
             health_schedule(running=running),
             weekly_schedule(catalog, running=running),
+            own_tables_schedule(running=running),
             erasure_schedule(running=running),
         ],
     )

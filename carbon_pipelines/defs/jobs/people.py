@@ -11,6 +11,7 @@ import dagster as dg
 
 from carbon_pipelines.catalog.load import Catalog
 from carbon_pipelines.defs.jobs.erasure import erasure_job
+from carbon_pipelines.defs.jobs.own_tables import own_tables_job
 from carbon_pipelines.defs.jobs.readers import resume_job, rollback_job
 from carbon_pipelines.defs.jobs.release import release_job
 from carbon_pipelines.defs.jobs.repair import repair_job
@@ -18,6 +19,7 @@ from carbon_pipelines.defs.jobs.replay import replay_job
 
 JOBS: tuple[Callable[[Catalog], dg.JobDefinition], ...] = (
     erasure_job,
+    own_tables_job,
     release_job,
     repair_job,
     replay_job,

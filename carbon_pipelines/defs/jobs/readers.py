@@ -10,6 +10,7 @@ from pydantic import Field
 from carbon_pipelines.catalog.load import Catalog
 from carbon_pipelines.defs.failures import as_failure
 from carbon_pipelines.defs.jobs.config import TablesConfig
+from carbon_pipelines.defs.jobs.planned import show_and_apply
 from carbon_pipelines.defs.resources.endpoints import EndpointsResource
 
 
@@ -18,6 +19,7 @@ class RollbackConfig(TablesConfig):
 
     to: str | None = Field(
         default=None,
+        pattern="^[1-9][0-9]{0,18}$",
         description="A snapshot id that readers saw before, of one table; by default the last one.",
     )
 
@@ -35,20 +37,15 @@ def rollback_job(catalog: Catalog) -> dg.JobDefinition:
         from carbon_pipelines.quality.rollback import apply_rollback, plan_rollback
 
         to = int(config.to) if config.to else None
+        by, now = f"Dagster run {context.run_id}", datetime.now(UTC)
         with as_failure(), open_catalog(endpoints.resolve().lake) as lake:
-            plans = [plan_rollback(lake, table, to) for table in catalog.select(config.tables)]
-            shown = [plan.describe() for plan in plans]
-            context.log.info("\n".join(shown))
-            for plan in () if config.dry_run else plans:
-                by, now = f"Dagster run {context.run_id}", datetime.now(UTC)
-                apply_rollback(lake, plan, by=by, reason=config.reason, now=now)
-        context.add_output_metadata(
-            {
-                "carbon/tables": [plan.table.label for plan in plans],
-                "carbon/plan": dg.MetadataValue.md("\n\n".join(shown)),
-                "carbon/rolled_back": not config.dry_run,
-            }
-        )
+            show_and_apply(
+                context,
+                config,
+                [plan_rollback(lake, table, to) for table in catalog.select(config.tables)],
+                lambda plan: apply_rollback(lake, plan, by=by, reason=config.reason, now=now),
+                done="carbon/rolled_back",
+            )
 
     @dg.job(
         name="rollback",
@@ -74,19 +71,15 @@ def resume_job(catalog: Catalog) -> dg.JobDefinition:
         from carbon_pipelines.lake.connection import open_catalog
         from carbon_pipelines.quality.rollback import apply_resume, plan_resume
 
+        by = f"Dagster run {context.run_id}"
         with as_failure(), open_catalog(endpoints.resolve().lake) as lake:
-            plans = [plan_resume(lake, table) for table in catalog.select(config.tables)]
-            shown = [plan.describe() for plan in plans]
-            context.log.info("\n".join(shown))
-            for plan in () if config.dry_run else plans:
-                apply_resume(lake, plan, by=f"Dagster run {context.run_id}", reason=config.reason)
-        context.add_output_metadata(
-            {
-                "carbon/tables": [plan.table.label for plan in plans],
-                "carbon/plan": dg.MetadataValue.md("\n\n".join(shown)),
-                "carbon/resumed": not config.dry_run,
-            }
-        )
+            show_and_apply(
+                context,
+                config,
+                [plan_resume(lake, table) for table in catalog.select(config.tables)],
+                lambda plan: apply_resume(lake, plan, by=by, reason=config.reason),
+                done="carbon/resumed",
+            )
 
     @dg.job(
         name="resume",

@@ -8,6 +8,7 @@ import dagster as dg
 from carbon_pipelines.catalog.load import Catalog
 from carbon_pipelines.defs.failures import as_failure
 from carbon_pipelines.defs.jobs.config import TablesConfig
+from carbon_pipelines.defs.jobs.planned import show_and_apply
 from carbon_pipelines.defs.resources.endpoints import EndpointsResource
 
 
@@ -20,22 +21,16 @@ def release_job(catalog: Catalog) -> dg.JobDefinition:
     ) -> None:
         from carbon_pipelines.lake.release import apply_release, plan_release
 
+        by = f"Dagster run {context.run_id}"
         with as_failure():
             resolved = endpoints.resolve()
-            plans = plan_release(catalog.select(config.tables), resolved)
-            for plan in plans:
-                context.log.info(plan.describe())
-            if not config.dry_run:
-                for plan in plans:
-                    by = f"Dagster run {context.run_id}"
-                    apply_release(plan, resolved, reason=config.reason, by=by)
-        context.add_output_metadata(
-            {
-                "carbon/tables": [plan.table.label for plan in plans],
-                "carbon/plan": dg.MetadataValue.md("\n\n".join(p.describe() for p in plans)),
-                "carbon/released": not config.dry_run,
-            }
-        )
+            show_and_apply(
+                context,
+                config,
+                plan_release(catalog.select(config.tables), resolved),
+                lambda plan: apply_release(plan, resolved, reason=config.reason, by=by),
+                done="carbon/released",
+            )
 
     @dg.job(
         name="release",
