@@ -126,7 +126,9 @@ class UseSpec(Declared):
     """One edge: these pods use that endpoint.
 
     ``secret`` is the Kubernetes Secret with what they log in with (None: they do not), ``account``
-    who they are there, and ``may`` what they must be able to do there, in words.
+    who they are there, and ``may`` what they must be able to do there, in words. ``resource`` is
+    what the doctor opens to see that they may: a database, topic, bucket, warehouse or path.
+    ``asks`` is a statement that only reads, or a command of Redis, and must succeed there.
     """
 
     endpoint: Place
@@ -134,6 +136,8 @@ class UseSpec(Declared):
     account: Name | None = None
     secret: Label | None = None
     may: Text | None = None
+    resource: Text | None = None
+    asks: Text | None = None
     why: Text
 
 
