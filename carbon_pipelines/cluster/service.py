@@ -88,7 +88,8 @@ class EndpointSpec(Declared):
     ``service`` is the name of the Kubernetes Service in front of ``pods``, and ``port`` its port;
     ``target_port`` is the pods' (None: the same). Policies speak of the pods' port, clients of the
     Service's. Of an external service ``hosts`` are names outside of the cluster instead. ``path``
-    is asked by HTTP and answers with ``status``.
+    is asked by HTTP and answers with ``status``. ``ca`` is the Secret and its key, in the service's
+    namespace, with the authority that signs the certificate (None: one that systems know).
     """
 
     pods: Label | None = None
@@ -98,6 +99,7 @@ class EndpointSpec(Declared):
     target_port: Port | None = None
     protocol: Protocol
     tls: bool = False
+    ca: Text | None = None
     path: Text | None = None
     status: Annotated[tuple[int, ...], Field(min_length=1)] = (200,)
 

@@ -192,7 +192,17 @@ CarbonPipelinesError                  (``retryable`` says whether the same call 
 │   └── ServedCatalogError            a catalog of a kind that Doris does not read
 ├── ClusterError                      services in Kubernetes are not as they are declared
 │   ├── ServiceGraphError             declared services contradict each other
-│   └── UnknownServiceError           no declared service has that name
+│   ├── UnknownServiceError           no declared service has that name
+│   └── DoctorError                   the doctor could not do what it was asked to
+│       ├── KubectlMissingError       there is no kubectl here
+│       ├── KubectlUnreachableError   (retryable) no API server answers
+│       ├── KubectlCredentialsError   the API server does not accept our credentials
+│       ├── KubectlForbiddenError     the API server does not let us look
+│       ├── KubectlAnswerError        (retryable) kubectl failed otherwise
+│       ├── UnknownEdgeError          no edge of the service graph is called so
+│       ├── ProbeFailedError          the probe could not be run at one place
+│       ├── RemedyRefusedError        a remedy was not begun
+│       └── RemedyFailedError         (retryable) a remedy's command failed
 └── DemoStageError                    a process of the demo failed
 """
 
