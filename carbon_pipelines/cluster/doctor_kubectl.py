@@ -13,7 +13,6 @@ import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from carbon_pipelines.cluster.doctor_state import ApiObject
 from carbon_pipelines.errors import (
@@ -40,6 +39,10 @@ _UNREACHABLE = (
     "was refused",
     "unable to connect to the server",
     "current-context is not set",
+    "context was not found",
+    "error in configuration",
+    "error loading config",
+    "no such file or directory",
     "does not exist",
     "eof",
 )
@@ -190,8 +193,3 @@ class PodPlace:
             return [*words, f"--image={self.debug_image}", *target]
         named = ["-c", self.container] if self.container else []
         return ["-n", self.namespace, "exec", "-i", self.pod, *named]
-
-
-def parse_objects(text: str) -> list[Any]:
-    """API objects of a file that ``kubectl get -o json`` wrote."""
-    return json.loads(text)["items"]

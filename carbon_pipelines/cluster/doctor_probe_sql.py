@@ -193,7 +193,10 @@ def _greeting(wire: Wire) -> bytes:
 
 def _packet(wire: Wire) -> tuple[int, bytes]:
     head = wire.read(4)
-    return head[3], wire.read(int.from_bytes(head[:3], "little"))
+    size = int.from_bytes(head[:3], "little")
+    if size > 65_535:
+        raise Refused("wrong_protocol", f"not MySQL's protocol: {head!r}")
+    return head[3], wire.read(size)
 
 
 def _log_in(wire: Wire, login: dict[str, str], database: str, salt: bytes, tls: int) -> None:

@@ -12,6 +12,7 @@ from carbon_pipelines.defs.automation.alerts import alerts
 from carbon_pipelines.defs.automation.certify import certifying
 from carbon_pipelines.defs.automation.databases import automation, automation_runs
 from carbon_pipelines.defs.automation.upkeep import upkeep
+from carbon_pipelines.defs.cluster.doctor import doctor
 from carbon_pipelines.defs.jobs.people import jobs
 from carbon_pipelines.defs.lake.tables import lake_tables
 from carbon_pipelines.defs.maintenance.actions import action_assets
@@ -37,6 +38,7 @@ def build_definitions(environ: Mapping[str, str]) -> dg.Definitions:
 
     Raises:
         DeclarationError: A declaration is wrong; files and lines are named.
+        ServiceGraphError: The declared services contradict each other.
         MartError: The dbt project cannot be right.
         SettingsError: ``CARBON_AUTOMATION`` or ``CARBON_MART_TARGET`` has a value it cannot have.
     """
@@ -54,5 +56,6 @@ def build_definitions(environ: Mapping[str, str]) -> dg.Definitions:
         alerts(catalog, running=automation_runs(environ)),
         certifying(catalog, running=automation_runs(environ)),
         jobs(catalog),
+        doctor(environ),
         dg.Definitions(resources={"endpoints": EndpointsResource.from_environment(environ)}),
     )

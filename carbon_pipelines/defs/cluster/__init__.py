@@ -1,0 +1,1 @@
+"""Stage ``cluster``: the services around the lakehouse in Kubernetes."""
