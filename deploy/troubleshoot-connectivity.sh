@@ -52,7 +52,9 @@ nodes=$(ask get nodes --no-headers 2>&1) || {
     exit 1
 }
 unready=$(say "$nodes" | awk '$2 !~ /^Ready/ { print $1 }')
-if [ -n "$unready" ]; then
+if [ "${nodes#No resources}" != "$nodes" ]; then
+    bad 'there are none'
+elif [ -n "$unready" ]; then
     bad "not Ready: $(say "$unready" | tr '\n' ' ')"
     hint "kubectl describe node NODE; then its kubelet"
 else

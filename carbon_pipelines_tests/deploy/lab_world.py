@@ -121,7 +121,7 @@ class World:
         began = time.monotonic()
         before = self.lab.place("trino").before
         subprocess.run([*before, sys.executable, "-c", "import ssl, http.client"], check=True)
-        seconds = min(max(1.0, 5 * (time.monotonic() - began)), 6.0)
+        seconds = min(max(1.0, 5 * (time.monotonic() - began)), 4.0)
         return Patience(timeout_seconds=seconds, slow_seconds=0.6 * seconds)
 
     def heal(self) -> None:
