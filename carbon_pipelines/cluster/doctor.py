@@ -12,7 +12,7 @@ container stay behind in a pod. An edge is called broken or slow only if it was 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from carbon_pipelines.cluster.doctor_case import (
@@ -66,6 +66,10 @@ class KubectlAccess:
 
     kubectl: Kubectl
     debug_image: str = ""
+    secrets: dict[tuple[str, str], Mapping[str, str]] = field(
+        default_factory=dict[tuple[str, str], Mapping[str, str]], repr=False, compare=False
+    )
+    """Read once: many edges log in with the same."""
 
     def state(self) -> ClusterState:
         """Everything at this moment."""
@@ -88,10 +92,12 @@ class KubectlAccess:
         return make_login(secret, account=case.account, ca=ca)
 
     def _secret(self, namespace: str, name: str) -> Mapping[str, str]:
-        try:
-            return self.kubectl.secret(namespace, name)
-        except ClusterError:
-            return {}  # the levels that were reached are told; the login is not one of them
+        if (namespace, name) not in self.secrets:
+            try:
+                self.secrets[namespace, name] = self.kubectl.secret(namespace, name)
+            except ClusterError:  # the levels that were reached are told, and end before the login
+                self.secrets[namespace, name] = {}
+        return self.secrets[namespace, name]
 
 
 def choose_edges(graph: ServiceGraph, wanted: Sequence[str]) -> tuple[Edge, ...]:

@@ -9,7 +9,6 @@ have, and what the doctor does can be done again by hand word by word.
 
 import base64
 import json
-import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -98,7 +97,6 @@ class Kubectl:
                 text=True,
                 timeout=limit,
                 check=False,
-                env={**os.environ, "KUBECTL_COMMAND_HEADERS": "false"},
             )
         except FileNotFoundError:
             raise KubectlMissingError(self.program) from None
@@ -169,8 +167,9 @@ class PodPlace:
         """Run a command there through the API server.
 
         Raises:
-            ProbeFailedError: The pod cannot be run commands in; says what can be done about it.
-            KubectlUnreachableError: The API server does not answer any more.
+            ProbeFailedError: Commands cannot be run in the pod; says what can be done about it.
+                What kubectl prints of a command may read like an error of the cluster's, so no
+                error here ends the look from other pods.
         """
         try:
             return self.kubectl.run(
@@ -180,7 +179,11 @@ class PodPlace:
             what = "pods/ephemeralcontainers" if self.debug_image else "pods/exec"
             step = f"Bind a role that may create {what} in {self.namespace} to this account."
             raise ProbeFailedError(self.label, error.said, step) from error
-        except KubectlAnswerError as error:
+        except (
+            KubectlAnswerError,
+            KubectlUnreachableError,
+            KubectlCredentialsError,
+        ) as error:
             step = "Name an image with Python for a debug container beside it: --debug-image."
             if self.debug_image:
                 step = f"See kubectl -n {self.namespace} describe pod {self.pod}."

@@ -52,9 +52,9 @@ def judge(state: ClusterState, connection: Connection) -> tuple[Verdict, ...]:
     found: list[Verdict] = []
     if connection.client is not None and connection.client == connection.server:
         return ()  # a pod reaches itself, whatever policies say
-    if connection.client is not None:
+    if connection.client is not None and not connection.client.host_network:
         found.append(_verdict(state, "Egress", connection.client, connection))
-    if connection.server is not None:
+    if connection.server is not None and not connection.server.host_network:
         found.append(_verdict(state, "Ingress", connection.server, connection))
     return tuple(found)
 

@@ -46,6 +46,8 @@ class PodState:
     containers: tuple[str, ...] = ()
     ports: Mapping[str, int] = field(default_factory=dict[str, int])
     """Named ports."""
+    host_network: bool = False
+    """It has the node's address, and no policy is about it."""
 
     @property
     def label(self) -> str:
@@ -228,6 +230,7 @@ def _pod(one: ApiObject) -> PodState:
             for port in each.get("ports") or []
             if port.get("name")
         },
+        host_network=bool(spec.get("hostNetwork")),
     )
 
 

@@ -1,5 +1,6 @@
 """NetworkPolicies mean what the API says, and the reasons for a refusal are named."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -136,3 +137,10 @@ def test_blocks_of_addresses_are_for_what_is_outside() -> None:
 def test_a_pod_reaches_itself_whatever_policies_say() -> None:
     one = pod("server")
     assert judge(ClusterState(policies=(DENY,)), Connection(one, one, one.address, 5432)) == ()
+
+
+def test_no_policy_is_about_a_pod_with_the_nodes_own_network() -> None:
+    host = replace(pod("client"), host_network=True)
+    closed = policy("closed", app="client", policyTypes=["Egress"])
+    state = ClusterState(policies=(closed,))
+    assert judge(state, Connection(host, None, "203.0.113.9", 443)) == ()

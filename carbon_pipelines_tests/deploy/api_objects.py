@@ -134,7 +134,12 @@ def daemon(name: str, *, wanted: int = 1, ready: int = 1) -> Object:
                 "spec": {"containers": [{"name": "main", "image": "registry.invalid/none:1"}]},
             },
         },
-        "status": {"desiredNumberScheduled": wanted, "numberReady": ready},
+        "status": {
+            "currentNumberScheduled": wanted,
+            "desiredNumberScheduled": wanted,
+            "numberMisscheduled": 0,
+            "numberReady": ready,
+        },
     }
 
 

@@ -14,9 +14,10 @@ from pathlib import Path
 
 def main(home: Path, words: list[str]) -> int:
     """Answer one command."""
-    words = [word for word in words if not word.startswith("--")] if "exec" not in words else words
-    (home / "commands").open("a").write(" ".join(words) + "\n")
     settings = json.loads((home / "settings.json").read_text())
+    words = [word for word in words if not word.startswith("--")] if "exec" not in words else words
+    with (home / "commands").open("a") as log:
+        log.write(" ".join(words) + "\n")
     if "exec" in words:
         pod = words[words.index("-i") + 1]
         if pod in settings["closed"]:
@@ -29,6 +30,7 @@ def main(home: Path, words: list[str]) -> int:
             sys.stderr.write('exec: "python3": executable file not found in $PATH\n')
             return 126
         space = settings["spaces"][pod]
+        os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         os.execvp("ip", ["ip", "netns", "exec", space, *command])
     if "rollout" in words:
         if "restart" in words and "daemonset/kube-proxy" in words and settings["kube_proxy"]:

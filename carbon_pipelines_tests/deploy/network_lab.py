@@ -9,6 +9,7 @@ is translated in ``prerouting``: what kube-proxy and a CNI's policies do on a no
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -71,6 +72,7 @@ class NetworkLab:
         self.addresses: dict[str, str] = {}
 
     def __enter__(self) -> "NetworkLab":
+        _sweep()
         try:
             self._make_node()
         except BaseException:
@@ -179,6 +181,16 @@ class NetworkLab:
         for name in settings:
             write = f"echo 1 > /proc/sys/{name}"
             _run(["ip", "netns", "exec", node, "sh", "-c", write])
+
+
+def _sweep() -> None:
+    """Take away namespaces of a run that was killed."""
+    listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True)
+    for line in listed.stdout.splitlines():
+        name = re.match(r"doc([0-9]+)-[a-z]+", line)
+        if name and not Path("/proc", name[1]).exists():
+            _run(["ip", "netns", "del", name[0]], check=False)
+            shutil.rmtree(f"/etc/netns/{name[0]}", ignore_errors=True)
 
 
 def _ip(space: str, command: str) -> None:

@@ -6,10 +6,12 @@ Only kubectl stands in: it answers from the lab's objects and runs commands in t
 import base64
 import json
 import os
+import shlex
 import shutil
+import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,8 @@ from carbon_pipelines_tests.deploy.lab_world import (
 )
 from carbon_pipelines_tests.deploy.network_lab import find_nft
 
+SCRIPT = Path(__file__).parents[2] / "deploy" / "troubleshoot-connectivity.sh"
+
 
 @dataclass
 class Cluster:
@@ -43,7 +47,7 @@ class Cluster:
     home: Path
     program: Path
 
-    def settings(self, **changed: Any) -> None:
+    def settings(self, *, texts: Mapping[str, str] | None = None, **changed: Any) -> None:
         """What kubectl is told; then its files are written from the world as it is."""
         told = {
             "closed": [],
@@ -58,6 +62,12 @@ class Cluster:
         objects = {"items": list(self.world.objects.values())}
         (self.home / "objects.json").write_text(json.dumps(objects))
         (self.home / "commands").write_text("")
+        cases = [
+            f"*{shlex.quote(part)}*) printf %s {shlex.quote(answer)}; exit 0 ;;"
+            for part, answer in (texts or {}).items()
+        ]
+        answers = "\n".join(['case "$*" in', *cases, "esac"]) if cases else ""
+        (self.home / "texts.sh").write_text(answers)
 
     def commands(self) -> list[str]:
         return [line for line in (self.home / "commands").read_text().splitlines() if line]
@@ -77,9 +87,8 @@ def lab() -> Iterator[Cluster]:
         home.chmod(0o755)
         with running(home) as world:
             program = home / "kubectl"
-            program.write_text(
-                f'#!/bin/sh\nexec {sys.executable} {lab_kubectl.__file__} {home} "$@"\n'
-            )
+            python = f'exec {sys.executable} {lab_kubectl.__file__} {home} "$@"'
+            program.write_text(f"#!/bin/sh\n. {home}/texts.sh\n{python}\n")
             program.chmod(0o755)
             for service in world.graph.services:
                 folder = home / "deploy" / "base" / service.name
@@ -161,6 +170,59 @@ def test_a_pod_that_no_command_runs_in_is_untested_and_says_what_helps(cluster: 
     assert done.exit_code == 4
     assert f"untested  {TRINO_DB}: Nothing can be tried from pod data-platform/trino" in done.output
     assert "Bind a role that may create pods/exec in data-platform" in done.output
+
+
+def first_pass(cluster: Cluster, *arguments: str) -> tuple[int, list[str]]:
+    """The script's exit code, and its lines about one edge."""
+    pods = f"{cluster.world.lab.addresses['db']}\n"
+    cluster.settings(
+        texts={
+            "get --raw /version": "{}",
+            "jsonpath={range .items[*]}{.spec.podCIDR}": "10.244.0.0/24\n",
+            "{.endpoints[*].conditions.ready}": "data-platform/db true\n",
+            "{.addresses[0]}": pods,
+            "{.items[0].ports[0].port}": "5432",
+            "{.spec.clusterIP}": DB,
+            "{.spec.ports[0].port}": "5432",
+            "get nodes": "node-1 Ready control-plane 1d v1.37.2\n",
+            "get daemonsets": "kube-proxy 1 1 1 1 1 none 1d\n",
+            "get pods -l k8s-app=kube-dns": "coredns-1 1/1 Running 0 1d\n",
+            "get networkpolicies": "data-platform default-deny <none> 1d\n",
+        }
+    )
+    environment = {**os.environ, "KUBECTL": str(cluster.program)}
+    done = subprocess.run(
+        ["sh", str(SCRIPT), *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert not done.stderr, done.stderr
+    return done.returncode, done.stdout.partition("7. ")[2].splitlines()[1:5]
+
+
+def test_the_first_pass_with_kubectl_alone_tells_kube_proxy_from_the_network(
+    cluster: Cluster,
+) -> None:
+    edge = ("monitoring/grafana", "data-platform/db")
+    code, told = first_pass(cluster, *edge)
+    assert (code, told[:3]) == (
+        0,
+        [
+            "  ok      DNS: db.data-platform.svc",
+            "  ok      TCP to the pods' own addresses (1 of 1)",
+            f"  ok      TCP to the Service's address {DB}:5432",
+        ],
+    )
+    cluster.world.lab.expose({})
+    code, told = first_pass(cluster, *edge)
+    assert code == 3
+    assert f"the pods answer, the Service's address {DB}:5432 does not: kube-proxy" in told[2]
+    cluster.world.lab.drop("ip daddr 10.244.0.0/24")
+    code, told = first_pass(cluster, *edge)
+    assert code == 3
+    assert "TCP to the pods' own addresses (0 of 1): a policy, the CNI, or nothing" in told[1]
 
 
 def test_the_checks_and_the_job_say_the_same_in_dagster(cluster: Cluster) -> None:

@@ -141,7 +141,7 @@ def revoke(world: World) -> None:
 
 
 def slow_down(world: World) -> None:
-    world.delay.write_text("0.8")
+    world.delay.write_text(str(0.8 * world.patience.timeout_seconds))
 
 
 def ignore_policies(world: World) -> None:
