@@ -16,6 +16,7 @@ import yaml
 from carbon_pipelines_tests.deploy.kubectl import ensure_kubectl
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 OVERLAYS = ("local", "staging", "production")
 SERVICE_LABEL = "carbon-pipelines/service"
 WORKLOADS = frozenset({"Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob"})
@@ -39,7 +40,7 @@ def render(directory: Path) -> tuple[Object, ...]:
     command = [str(ensure_kubectl()), "kustomize", str(directory)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert ended.returncode == 0, ended.stderr
-    return tuple(found for found in yaml.safe_load_all(ended.stdout) if found)
+    return tuple(found for found in yaml.load_all(ended.stdout, Loader=LOADER) if found)
 
 
 def data_platform(overlay: str) -> tuple[Object, ...]:
