@@ -113,7 +113,12 @@ def test_silence_hanging_up_and_another_protocol_are_told_apart() -> None:
         assert word(ask(port, "http"))[1] in {"closed", "reset"}
     with serving(redis) as port:
         assert word(ask(port, "http"))[0] == "protocol"
-    with serving(lambda connection: connection.sendall(b"HTTP/1.1 400 Bad\r\n\r\n")) as port:
+
+    def refuse(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 400 Bad\r\n\r\n")
+        connection.recv(9999)  # closing on what was not read would reset the connection
+
+    with serving(refuse) as port:
         for protocol in ("postgres", "kafka", "redis", "mysql"):
             assert word(ask(port, protocol)) == ("protocol", "wrong_protocol"), protocol
         assert word(ask(port, "http")) == ("protocol", "status")
