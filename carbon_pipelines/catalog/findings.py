@@ -17,7 +17,13 @@ from carbon_pipelines.catalog.document import Document
 from carbon_pipelines.catalog.expectations import KINDS
 from carbon_pipelines.catalog.owners import ReceiverSpec, SmtpSpec
 from carbon_pipelines.catalog.quality import QualitySpec
-from carbon_pipelines.catalog.table import ColumnSpec, DeadLettersSpec, PartitionField, SortField
+from carbon_pipelines.catalog.table import (
+    ColumnSpec,
+    DeadLettersSpec,
+    PartitionField,
+    PodSpec,
+    SortField,
+)
 
 Problem = tuple[Path, int, str]
 _PARTS: Mapping[str, type[BaseModel]] = {
@@ -26,6 +32,7 @@ _PARTS: Mapping[str, type[BaseModel]] = {
     "debezium": DebeziumSpec,
     "default": ReceiverSpec,
     "partitioning": PartitionField,
+    "pod": PodSpec,
     "quality": QualitySpec,
     "smtp": SmtpSpec,
     "sort_order": SortField,

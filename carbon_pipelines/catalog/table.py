@@ -113,6 +113,32 @@ class DeadLettersSpec(Declared):
     then: Literal["park", "stop"] = "park"
 
 
+def _cpu(value: object) -> object:
+    """Accept cores as Kubernetes writes them: ``2`` or ``500m``."""
+    if isinstance(value, str) and re.fullmatch(r"[1-9][0-9]{0,5}m?", value):
+        return value
+    reason = "must be cores as Kubernetes writes them, like 2 or 500m"
+    raise mistake(reason)
+
+
+def _memory(value: object) -> object:
+    """Accept bytes as Kubernetes writes them, with a unit: a bare number would be a slip."""
+    if isinstance(value, str) and re.fullmatch(r"[1-9][0-9]{0,5}(Mi|Gi)", value):
+        return value
+    reason = "must be memory as Kubernetes writes it, like 8Gi or 512Mi"
+    raise mistake(reason)
+
+
+class PodSpec(Declared):
+    """What the pod of a run that keeps one table in order asks for, and may not exceed in memory.
+
+    Only where runs are pods (Dagster's K8sRunLauncher); on one machine it says nothing.
+    """
+
+    cpu: Annotated[str, BeforeValidator(_cpu)]
+    memory: Annotated[str, BeforeValidator(_memory)]
+
+
 class TableSpec(Declared):
     """What we capture from one source table and what we promise about it.
 
@@ -123,6 +149,7 @@ class TableSpec(Declared):
     and since when until when it was the row. ``freshness`` is the age a reader may count on.
     ``on_rewrite`` says what answers a DDL that has no effect in place: a copy anew, at most
     ``recopies_per_hour`` times, or somebody's decision. ``engine`` compacts its files.
+    ``pod`` is what upkeep of it needs in Kubernetes, if more than other runs.
     ``expectations`` say what its rows promise beyond being the source's, and ``quality`` how they
     make one score.
     """
@@ -142,6 +169,7 @@ class TableSpec(Declared):
     on_rewrite: Literal["recopy", "park"] = "recopy"
     recopies_per_hour: Annotated[int, BeforeValidator(_count)] = 3
     engine: Engine = "native"
+    pod: PodSpec | None = None
     columns: Mapping[Name, ColumnSpec] = Field(default_factory=dict[str, ColumnSpec])
     dead_letters: DeadLettersSpec = DeadLettersSpec()
     expectations: tuple[Expectation, ...] = ()

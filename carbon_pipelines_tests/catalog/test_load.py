@@ -102,6 +102,13 @@ def test_mistakes_deep_inside_name_their_own_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("field", "reason"),
     [
+        (
+            "pod: {cpu: 2, memory: 8}",
+            "pod.memory: must be memory as Kubernetes writes it, like 8Gi",
+        ),
+        ("pod: {cpu: two, memory: 8Gi}", "pod.cpu: must be cores as Kubernetes writes them"),
+        ("pod: {memory: 8Gi}", '"pod.cpu" is missing'),
+        ("pod: {cpu: 2, memory: 8Gi, disk: 1Gi}", '"disk" is not a field; the fields are cpu'),
         ("engine: spark", "engine: must be 'native' or 'trino', not \"spark\""),
         ("mode: log", "mode: must be 'mirror', 'history' or 'append', not \"log\""),
         ("database: other", '"database" is not a field; the fields are'),

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster_k8s.job import get_user_defined_k8s_config
 
 from carbon_pipelines.catalog.load import Catalog, load_catalog
 from carbon_pipelines.catalog.table import TableSpec
 from carbon_pipelines.defs.automation.upkeep import (
     EXPIRED_ENOUGH,
+    POD_TAG,
     request_of,
     upkeep_sensor,
     weekly_schedule,
@@ -145,6 +147,18 @@ def test_a_request_is_a_run_that_dagster_can_make(catalog: Catalog) -> None:
     )
     assert job.partitions_def is not None
     assert job.partitions_def.has_partition_key(str(request.partition_key))
+
+
+def test_the_run_of_a_big_table_is_a_pod_of_its_own_size(tmp_path: Path) -> None:
+    big = minimal("tick") + "pod: {cpu: 2, memory: 8Gi}\n"
+    declare(tmp_path, "market", credit=minimal("credit"), tick=big)
+    credit, tick = sorted(load_catalog(tmp_path).tables, key=lambda table: table.name)
+
+    assert POD_TAG not in request_of(credit, COMPACTION).tags
+    made = get_user_defined_k8s_config(request_of(tick, COMPACTION).tags)
+    assert made.container_config == {
+        "resources": {"requests": {"cpu": "2", "memory": "8Gi"}, "limits": {"memory": "8Gi"}}
+    }
 
 
 def test_without_a_table_there_is_nothing_to_keep_up(tmp_path: Path) -> None:

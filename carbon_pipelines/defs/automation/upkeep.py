@@ -8,12 +8,13 @@ that was asked for since, in whatever way it ended, waits for the next look. So 
 fails costs one run an hour, and one that gains nothing costs none.
 """
 
+import json
 from collections.abc import Iterator
 
 import dagster as dg
 
 from carbon_pipelines.catalog.load import Catalog
-from carbon_pipelines.catalog.table import TableSpec
+from carbon_pipelines.catalog.table import PodSpec, TableSpec
 from carbon_pipelines.defs.automation.databases import UNENDED
 from carbon_pipelines.defs.jobs.erasure import erasure_schedule
 from carbon_pipelines.defs.jobs.own_tables import own_tables_schedule
@@ -28,6 +29,8 @@ from carbon_pipelines.defs.maintenance.health import EXPIRED, GAIN
 
 UPKEEP_JOB, HEALTH_JOB = "upkeep", "health"
 TABLE_TAG, ACTION_TAG = "carbon/table", "carbon/action"
+POD_TAG = "dagster-k8s/config"
+"""Of a run: K8sRunLauncher gives its pod these resources; elsewhere it means nothing."""
 EXPIRED_ENOUGH = 100
 """Expired snapshots that are worth a run; fewer are left to the weekly one."""
 HOURLY, WEEKLY = "17 * * * *", "23 3 * * 0"
@@ -128,6 +131,8 @@ def request_of(
     tags = {TABLE_TAG: table.label}
     if len(actions) == 1:
         tags[ACTION_TAG] = actions[0].path[-1]
+    if table.pod is not None:
+        tags[POD_TAG] = pod_config(table.pod)
     return dg.RunRequest(
         run_key=run_key,
         job_name=UPKEEP_JOB,
@@ -136,6 +141,13 @@ def request_of(
         run_config={"ops": {op_name(action): {"config": {"dry_run": False}} for action in actions}},
         tags=tags,
     )
+
+
+def pod_config(pod: PodSpec) -> str:
+    """What K8sRunLauncher makes a run's pod of; memory is also the limit, cores are not."""
+    asked = {"cpu": pod.cpu, "memory": pod.memory}
+    resources = {"requests": asked, "limits": {"memory": pod.memory}}
+    return json.dumps({"container_config": {"resources": resources}})
 
 
 def health_schedule(*, running: bool) -> dg.ScheduleDefinition:
