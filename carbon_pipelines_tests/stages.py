@@ -81,8 +81,11 @@ def plan_stages(environ: Mapping[str, str]) -> tuple[Stage, ...]:
         ),
         Stage(
             "deploy",
-            "manifests render",
-            ((*PYTEST, f"{TESTS}/deploy"),),
+            "manifests hold on a real API server, which is built here once",
+            (
+                (sys.executable, "-m", f"{TESTS}.deploy.programs"),
+                (*PYTEST, f"{TESTS}/deploy"),
+            ),
             needs=(f"{TESTS}/deploy/test_*.py",),
         ),
         Stage(

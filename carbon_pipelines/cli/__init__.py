@@ -7,6 +7,7 @@ Heavy imports stay inside the commands, so that ``carbon --help`` answers at onc
 from carbon_pipelines.cli import (
     alerts,
     certification,
+    cluster,
     compaction,
     datahub,
     debezium,
@@ -32,6 +33,7 @@ __all__ = [
     "alerts",
     "certification",
     "cli",
+    "cluster",
     "compaction",
     "datahub",
     "debezium",

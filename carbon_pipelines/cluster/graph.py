@@ -61,6 +61,10 @@ class ServiceGraph:
             for pods in use.pods
         )
 
+    def before(self) -> dict[str, set[str]]:
+        """For each service those that must be there before it."""
+        return _before(self.services)
+
     def waves(self) -> tuple[tuple[str, ...], ...]:
         """Names in the order to bring them up: each wave needs only what earlier ones hold.
 

@@ -25,9 +25,7 @@ def load_graph(deploy: Path) -> ServiceGraph:
         DeclarationError: With every mistake of every file, or there are none.
         ServiceGraphError: The files contradict each other.
     """
-    files = [
-        path for place in PLACES for path in sorted((deploy / place).glob(f"*/{SERVICE_FILE}"))
-    ]
+    files = service_files(deploy)
     if not files:
         reason = f"holds no base/<service>/{SERVICE_FILE}; name the directory with --deploy"
         raise DeclarationError([(deploy, 1, reason)])
@@ -41,6 +39,11 @@ def load_graph(deploy: Path) -> ServiceGraph:
     if problems:
         raise DeclarationError(problems)
     return service_graph(services)
+
+
+def service_files(deploy: Path) -> list[Path]:
+    """Every file that declares a service."""
+    return [path for place in PLACES for path in sorted((deploy / place).glob(f"*/{SERVICE_FILE}"))]
 
 
 def load_service(path: Path) -> ServiceSpec:

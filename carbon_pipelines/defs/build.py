@@ -13,6 +13,7 @@ from carbon_pipelines.defs.automation.certify import certifying
 from carbon_pipelines.defs.automation.databases import automation, automation_runs
 from carbon_pipelines.defs.automation.in_time import in_time
 from carbon_pipelines.defs.automation.upkeep import upkeep
+from carbon_pipelines.defs.cluster.build import cluster_jobs
 from carbon_pipelines.defs.cluster.doctor import doctor
 from carbon_pipelines.defs.jobs.people import jobs
 from carbon_pipelines.defs.lake.tables import lake_tables
@@ -75,5 +76,6 @@ def build_definitions(environ: Mapping[str, str]) -> dg.Definitions:
         in_time(catalog, declared_marts(catalog, environ), running=automation_runs(environ)),
         jobs(catalog),
         doctor(environ),
+        cluster_jobs(environ),
         dg.Definitions(resources={"endpoints": EndpointsResource.from_environment(environ)}),
     )

@@ -212,6 +212,30 @@ CarbonPipelinesError                  (``retryable`` says whether the same call 
 ├── ClusterError                      services in Kubernetes are not as they are declared
 │   ├── ServiceGraphError             declared services contradict each other
 │   ├── UnknownServiceError           no declared service has that name
+│   ├── UnknownOverlayError           no overlay has that name
+│   ├── OverlayMistakesError          an overlay contradicts the service graph
+│   ├── OverlayMismatchError          the cluster was provisioned from another overlay
+│   ├── ToolMissingError              kubectl or helm is missing or too old
+│   ├── RenderError                   kubectl or helm cannot render
+│   ├── ChartUnavailableError         (retryable) a chart cannot be had
+│   ├── ObjectsMisfitError            rendered objects belong to no service
+│   ├── NoClusterError                (retryable) no API server answers
+│   ├── ClusterCredentialsError       the API server does not accept who we are
+│   ├── ClusterVersionError           a cluster of a version that the manifests are not for
+│   ├── ApiRefusalError               the API server refused a request
+│   ├── NamespaceTerminatingError     (retryable) a namespace is being deleted
+│   ├── CrdMissingError               a kind that nothing defines
+│   ├── FieldConflictError            fields belong to other managers
+│   ├── ObjectsRefusedError           the API server would refuse objects
+│   ├── WebhookDownError              (retryable) an admission webhook does not answer
+│   ├── DangerousPlanError            dangers that nobody accepted
+│   ├── ProvisionLockedError          (retryable) somebody else changes the cluster
+│   ├── LockLostError                 (retryable) our lock was not renewed in time
+│   ├── ApplyStoppedError             (retryable) an object was refused midway
+│   ├── ServiceNotReadyError          (retryable) a service does not become ready
+│   ├── RevisionMissingError          nothing is recorded to go back to
+│   ├── ScaleRefusedError             a number of pods that cannot be
+│   ├── BackupFailedError             a backup before a removal did not succeed
 │   └── DoctorError                   the doctor could not do what it was asked to
 │       ├── KubectlMissingError       there is no kubectl here
 │       ├── KubectlUnreachableError   (retryable) no API server answers
