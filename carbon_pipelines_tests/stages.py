@@ -48,6 +48,10 @@ def plan_stages(environ: Mapping[str, str]) -> tuple[Stage, ...]:
     other_services = "not trino and not debezium and not superset"
     alone = f"not integration and not end_to_end and {other_services}{skipped}"
     unit = (*PYTEST, "-m", alone)
+    named = ("operations", "provision*", "real_overlays")  # a control plane for each worker
+    clusters = [
+        str(at) for name in named for at in (ROOT / TESTS / "deploy").glob(f"test_{name}.py")
+    ]
     lake = sorted(map(str, (ROOT / TESTS / "lake").glob("test_*.py")))
     return (
         Stage(
@@ -84,7 +88,8 @@ def plan_stages(environ: Mapping[str, str]) -> tuple[Stage, ...]:
             "manifests hold on a real API server, which is built here once",
             (
                 (sys.executable, "-m", f"{TESTS}.deploy.programs"),
-                (*PYTEST, f"{TESTS}/deploy"),
+                (*PYTEST, f"{TESTS}/deploy", *(f"--ignore={path}" for path in clusters)),
+                (*PYTEST, *WORKERS, *clusters),
             ),
             needs=(f"{TESTS}/deploy/test_*.py",),
         ),

@@ -193,7 +193,7 @@ def counting(*args, **more):
         sys.stdin.read()
     return real(*args, **more)
 apply.apply_object = counting
-with locked(cluster, "killed", "small", duration=timedelta(seconds=15)) as lock:
+with locked(cluster, "killed", "small", duration=timedelta(seconds=8)) as lock:
     provision(cluster, rendered, None, lock, Consent(), Patience(), print)
 """
 
