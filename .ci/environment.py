@@ -1,7 +1,8 @@
 """Make ``.venv`` agree with ``requirements.lock``; with ``--lock``, make the lock anew.
 
 What belongs here: everything between a bare Python and an environment that runs the project. It is
-run by that bare Python, so it imports only the standard library. What does not: the project.
+run by that bare Python, so it imports only the standard library, and of the project the one module
+that does likewise. What does not: the rest of the project.
 
 Every package is installed by hash. pip installs the pinned uv, uv installs the rest several times
 faster. uv does not read pip's settings, so index, certificates and timeouts that pip
@@ -19,6 +20,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from carbon_pipelines.embedded.pip_settings import uv_environ  # noqa: E402  found by the line above
+
 ENVIRONMENT = ROOT / ".venv"
 PYTHON = ENVIRONMENT / "bin" / "python"
 UV = ENVIRONMENT / "bin" / "uv"
@@ -26,18 +31,6 @@ LOCK = ROOT / "requirements.lock"
 PROJECT = ROOT / "pyproject.toml"
 INSTALLED = ENVIRONMENT / "installed.sha256"
 LINKED = ENVIRONMENT / "linked.sha256"
-
-# pip's name of a setting, and the variable uv reads it from.
-UV_VARIABLES = {
-    "index-url": "UV_DEFAULT_INDEX",
-    "extra-index-url": "UV_INDEX",
-    "find-links": "UV_FIND_LINKS",
-    "no-index": "UV_NO_INDEX",
-    "trusted-host": "UV_INSECURE_HOST",
-    "cert": "SSL_CERT_FILE",
-    "default-timeout": "UV_HTTP_TIMEOUT",
-    "timeout": "UV_HTTP_TIMEOUT",
-}
 
 
 def main(arguments: list[str]) -> None:
@@ -61,13 +54,13 @@ def ensure_environment() -> None:
         create()
         install_uv()
         sync = [UV, "pip", "sync", "--python", PYTHON, "--require-hashes", *bytecode(os.environ)]
-        run([*sync, LOCK], env=uv_environ())
+        run([*sync, LOCK], env=uv_environ(PYTHON, ROOT))
         INSTALLED.write_text(wanted, encoding="ascii")
         say(f"environment: ready after {(time.monotonic() - began) / 60:.1f} minutes")
     linked = fingerprint(PROJECT.read_bytes(), str(ROOT).encode())
     if read(LINKED) != linked:
         link = [UV, "pip", "install", "--python", PYTHON, "--no-deps", "--no-build-isolation"]
-        run([*link, "--quiet", "--editable", ROOT], env=uv_environ())
+        run([*link, "--quiet", "--editable", ROOT], env=uv_environ(PYTHON, ROOT))
         LINKED.write_text(linked, encoding="ascii")
 
 
@@ -114,42 +107,7 @@ def resolve_lock() -> None:
     ]
     shape = ["--universal", "--python-version", "3.11", "--no-strip-extras", "--no-annotate"]
     content = ["--generate-hashes", "--no-emit-index-url", "--custom-compile-command", "make lock"]
-    run([*compile_lock, *shape, *content, "--quiet", "--upgrade"], env=uv_environ())
-
-
-def uv_environ() -> dict[str, str]:
-    """Our environment, and pip's settings under the names that uv reads."""
-    environ = dict(os.environ)
-    for name, value in load_pip_settings().items():
-        variable = UV_VARIABLES.get(name)
-        if variable is None or variable in environ:
-            continue
-        places = value.split()
-        if name == "find-links":  # pip passes over a directory that is not there, uv stops
-            places = [place for place in places if "://" in place or Path(place).exists()]
-        if places:
-            environ[variable] = ("," if name == "find-links" else " ").join(places)
-    environ.setdefault("UV_SYSTEM_CERTS", "1")
-    environ.pop("VIRTUAL_ENV", None)
-    return environ
-
-
-def load_pip_settings() -> dict[str, str]:
-    """Settings of pip by name; those of PIP_* variables win over those of files."""
-    listed = subprocess.run(
-        [str(PYTHON), "-m", "pip", "config", "list"],
-        check=True,
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    ).stdout
-    by_rank: dict[str, dict[str, str]] = {"global": {}, "install": {}, ":env:": {}}
-    for line in listed.splitlines():
-        key, _, quoted = line.partition("=")
-        section, _, name = key.partition(".")
-        if section in by_rank:
-            by_rank[section][name] = quoted.strip().strip("'\"").replace("\\n", " ")
-    return {**by_rank["global"], **by_rank["install"], **by_rank[":env:"]}
+    run([*compile_lock, *shape, *content, "--quiet", "--upgrade"], env=uv_environ(PYTHON, ROOT))
 
 
 def run(command: list[str | Path], *, env: dict[str, str] | None = None) -> None:

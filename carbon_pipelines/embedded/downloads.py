@@ -49,7 +49,7 @@ def ensure_program(cache: Path, program: JavaProgram, report: Report) -> tuple[P
     if files is not None:
         return files
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(target.parent):
+    with locked(target.parent / ".lock"):
         files = _load_files(target)
         if files is None:
             _download(target, program, report)
@@ -139,9 +139,9 @@ def _progress(
 
 
 @contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Two stacks that need the same download wait for one another."""
-    descriptor = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def locked(file: Path) -> Iterator[None]:
+    """Two stacks that need the same download wait for one another; ``file`` is made for it."""
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

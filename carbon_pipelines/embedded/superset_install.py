@@ -9,27 +9,18 @@ there is made anew. Migrating an empty metadata database takes longer than insta
 once and copied into each stack; nothing in it is secret, and it has no user.
 """
 
-import fcntl
-import hashlib
-import os
 import shutil
 import subprocess
-import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 
+from carbon_pipelines.embedded.downloads import locked
 from carbon_pipelines.embedded.process import bare_environment
+from carbon_pipelines.embedded.python_environment import environment_name, make_environment
 from carbon_pipelines.embedded.state import Report
 from carbon_pipelines.errors import SupersetInstallError
-
-_PIP_TO_UV = {
-    "index-url": "UV_DEFAULT_INDEX",
-    "extra-index-url": "UV_INDEX",
-    "cert": "SSL_CERT_FILE",
-    "default-timeout": "UV_HTTP_TIMEOUT",
-}
-"""uv does not read pip's settings, and a machine's index is usually named by these alone."""
 
 _MIGRATE = """\
 from superset.cli.main import superset
@@ -47,8 +38,7 @@ SQLALCHEMY_DATABASE_URI = "sqlite:///{database}"
 
 def environment_directory(cache: Path) -> Path:
     """Where the environment of this lock and this Python is, or will be."""
-    digest = hashlib.sha256(_lock().encode() + sys.version.encode()).hexdigest()[:12]
-    return cache / f"superset-{digest}"
+    return cache / environment_name("superset", _lock())
 
 
 def superset_python(cache: Path) -> Path:
@@ -72,16 +62,12 @@ def ensure_superset(cache: Path, report: Report) -> Path:
     if marker.exists():
         return target
     cache.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(cache / ".superset.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with locked(cache / ".superset.lock"):
         if not marker.exists():
             _install(target, report)
             report("superset: makes its metadata database, once")
             _migrate_empty(target)
             marker.touch()
-    finally:
-        os.close(descriptor)
     return target
 
 
@@ -113,15 +99,8 @@ def run_variables(config: Path, directory: Path) -> dict[str, str]:
 def _install(target: Path, report: Report) -> None:
     shutil.rmtree(target, ignore_errors=True)
     report(f"superset: installs apache-superset into {target} (about 700 MB)")
-    from uv import find_uv_bin
-
-    uv, environ = find_uv_bin(), uv_environment(os.environ)
-    here = target.parent
-    _run((uv, "venv", "--quiet", "--python", sys.executable, str(target)), environ, here)
-    (target / "requirements.lock").write_text(_lock(), encoding="utf-8")
-    python = str(target / "bin" / "python")
-    sync = (uv, "pip", "sync", "--quiet", "--python", python, "--require-hashes")
-    _run((*sync, str(target / "requirements.lock")), environ, here)
+    with _refusals_told():
+        make_environment(target, _lock())
 
 
 def _migrate_empty(target: Path) -> None:
@@ -134,29 +113,22 @@ def _migrate_empty(target: Path) -> None:
     shutil.rmtree(work)
 
 
-def uv_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Our environment, and where pip gets packages from under the names that uv reads."""
-    found = dict(environ)
-    listed = subprocess.run(
-        (sys.executable, "-m", "pip", "config", "list"), check=False, capture_output=True, text=True
-    ).stdout
-    for line in sorted(listed.splitlines(), key=lambda line: line.startswith(":env:")):
-        key, _, value = line.partition("=")
-        variable = _PIP_TO_UV.get(key.rpartition(".")[2])
-        if variable is not None and variable not in environ:
-            found[variable] = " ".join(value.strip("'\"").replace("\\n", " ").split())
-    found.setdefault("UV_SYSTEM_CERTS", "1")
-    found.pop("VIRTUAL_ENV", None)
-    return found
-
-
 def _run(command: tuple[str, ...], environ: Mapping[str, str], directory: Path) -> None:
-    done = subprocess.run(
-        command, check=False, capture_output=True, text=True, env=dict(environ), cwd=directory
-    )
-    if done.returncode != 0:
-        said = (done.stderr or done.stdout).strip().splitlines()[-6:]
-        raise SupersetInstallError(Path(command[0]).name, " / ".join(said)[-1500:])
+    with _refusals_told():
+        subprocess.run(
+            command, check=True, capture_output=True, text=True, env=dict(environ), cwd=directory
+        )
+
+
+@contextmanager
+def _refusals_told() -> Iterator[None]:
+    """The end of what a command said that failed, as an error of ours."""
+    try:
+        yield
+    except subprocess.CalledProcessError as error:
+        said = str(error.stderr or error.stdout).strip().splitlines()[-6:]
+        name = Path(error.cmd[0]).name
+        raise SupersetInstallError(name, " / ".join(said)[-1500:]) from error
 
 
 def _lock() -> str:

@@ -6,9 +6,7 @@ It is a second reader beside DuckDB, and sees the same tables through its own co
 as Iceberg's JDBC catalog, and the object store through its own S3 client.
 """
 
-import fcntl
 import json
-import os
 import shutil
 import signal
 import tarfile
@@ -23,7 +21,7 @@ from pathlib import Path
 from trino.dbapi import connect
 from trino.exceptions import Error as TrinoError
 
-from carbon_pipelines.embedded.downloads import JavaProgram, ensure_program
+from carbon_pipelines.embedded.downloads import JavaProgram, ensure_program, locked
 from carbon_pipelines.embedded.endpoints import EmbeddedAddresses
 from carbon_pipelines.embedded.java import find_java
 from carbon_pipelines.embedded.names import (
@@ -208,16 +206,12 @@ def ensure_server(cache: Path, report: Report) -> Path:
     if target.exists():
         return target
     cache.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(cache / ".trino.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with locked(cache / ".trino.lock"):
         if not target.exists():
             (archive,) = ensure_program(cache, TRINO, report)
             report(f"trino: unpacks {archive.name}, keeps {', '.join(sorted(_PLUGINS))}")
             _unpack(archive, target)
             shutil.rmtree(cache / "maven" / TRINO.name)
-    finally:
-        os.close(descriptor)
     return target
 
 

@@ -9,50 +9,26 @@ A new lock is written by ``uv pip compile requirements.txt --output-file require
 --no-emit-index-url``.
 """
 
-import fcntl
-import hashlib
-import importlib.util
 import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
+from carbon_pipelines.embedded.downloads import locked
 from carbon_pipelines.embedded.endpoints import cache_directory
+from carbon_pipelines.embedded.python_environment import environment_name, make_environment
 
 LOCK = Path(__file__).parent / "requirements.lock"
 REAL_MODELS = Path(__file__).parent / "real_models.py"
 """What is run in it; it cannot be imported without DataHub's client."""
-_SETTINGS = Path(__file__).resolve().parents[3] / ".ci" / "environment.py"
 
 
 def datahub_python() -> Path:
     """The interpreter; made anew when the lock or our Python is another."""
-    what = LOCK.read_bytes() + sys.version.encode()
-    name = f"datahub-{hashlib.sha256(what).hexdigest()[:12]}"
-    directory = cache_directory(os.environ) / "environments" / name
-    python, done = directory / "bin" / "python", directory / "installed"
+    lock = LOCK.read_text(encoding="utf-8")
+    directory = cache_directory(os.environ) / "environments" / environment_name("datahub", lock)
+    done = directory / "installed"
     directory.parent.mkdir(parents=True, exist_ok=True)
-    with (directory.parent / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(directory.with_name(f"{directory.name}.lock")):
         if not done.exists():
-            _run([sys.executable, "-m", "venv", "--clear", "--without-pip", str(directory)])
-            sync = [str(Path(sys.executable).parent / "uv"), "pip", "sync", "--python", str(python)]
-            _run([*sync, "--require-hashes", "--quiet", str(LOCK)], env=_uv_environ())
+            make_environment(directory, lock)
             done.touch()
-    return python
-
-
-def _uv_environ() -> dict[str, str]:
-    """pip's settings under the names that uv reads, as for our own environment."""
-    spec = importlib.util.spec_from_file_location("ci_environment", _SETTINGS)
-    assert spec is not None
-    assert spec.loader is not None
-    settings: Any = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(settings)
-    settings.PYTHON = Path(sys.executable)
-    return settings.uv_environ()
-
-
-def _run(command: list[str], *, env: dict[str, str] | None = None) -> None:
-    subprocess.run(command, env=env, check=True)
+    return directory / "bin" / "python"
